@@ -1,0 +1,112 @@
+package connmgr
+
+import (
+	"context"
+	"time"
+)
+
+// This file decides when to trim without being asked.
+
+// retrySpacing is the least time between two trims that the end of a grace
+// period sets off, as a share of the grace period: newcomers that came one after
+// another leave their grace one after another, and a trim for each would be
+// wasteful.
+const retrySpacing = 10
+
+// trimInBackground trims when there are too many connections, and sweeps old
+// tags, until Close.
+func (m *Manager) trimInBackground() {
+	s := schedule{silence: m.cfg.SilencePeriod, grace: m.cfg.GracePeriod}
+	s.nextTick = m.cfg.Clock.Now().Add(s.silence)
+	for {
+		select {
+		case <-m.stop:
+			return
+		case <-m.wakeUp:
+		case <-m.cfg.Clock.After(s.wait(m.cfg.Clock.Now())):
+		}
+		now := m.cfg.Clock.Now()
+		tick := s.takeTick(now)
+		if tick {
+			_ = m.safely(func() error { m.refresh(); return nil })
+		}
+		if trigger, ok := s.due(now, m.ConnCount(), m.Limits(), tick); ok {
+			res, _ := m.trim(context.Background(), trigger)
+			s.trimmed(m.cfg.Clock.Now(), &res, m.Limits())
+		}
+	}
+}
+
+// schedule says when an automatic trim is due. It has no clock of its own.
+type schedule struct {
+	silence, grace time.Duration
+
+	nextTick time.Time
+	// quietUntil is when the silence after the last automatic trim ends.
+	quietUntil time.Time
+	// graceEnds is when a newcomer that kept the last trim from its target leaves
+	// its grace period; zero if none did. It does not wait for the silence.
+	graceEnds time.Time
+	// hardQuietUntil keeps the hard limit from planning in vain at every new
+	// connection, after a trim that could not get below it.
+	hardQuietUntil time.Time
+}
+
+// wait returns how long nothing is due, unless there are new connections.
+func (s *schedule) wait(now time.Time) time.Duration {
+	next := s.nextTick
+	for _, t := range []time.Time{s.quietUntil, s.graceEnds, s.hardQuietUntil} {
+		if t.After(now) && t.Before(next) {
+			next = t
+		}
+	}
+	if !s.graceEnds.IsZero() && !s.graceEnds.After(now) {
+		return 0
+	}
+	return max(0, next.Sub(now))
+}
+
+// takeTick reports whether a tick is due, and sets the next one.
+func (s *schedule) takeTick(now time.Time) bool {
+	if now.Before(s.nextTick) {
+		return false
+	}
+	s.nextTick = now.Add(s.silence)
+	return true
+}
+
+// due says whether to trim now, and why.
+func (s *schedule) due(now time.Time, conns int, l Limits, tick bool) (Trigger, bool) {
+	graceEnded := !s.graceEnds.IsZero() && !now.Before(s.graceEnds)
+	if graceEnded {
+		s.graceEnds = time.Time{}
+	}
+	switch {
+	case conns > l.HardLimit && !now.Before(s.hardQuietUntil):
+		return TriggerHardLimit, true
+	case conns <= l.HighWater:
+		return 0, false
+	case graceEnded:
+		return TriggerGrace, true
+	case now.Before(s.quietUntil):
+		return 0, false
+	case tick:
+		return TriggerTick, true
+	default:
+		return TriggerHighWater, true
+	}
+}
+
+// trimmed notes that an automatic trim has ended.
+func (s *schedule) trimmed(now time.Time, res *TrimResult, l Limits) {
+	s.quietUntil = now.Add(s.silence)
+	if res.Trigger == TriggerHardLimit && (len(res.Closed) == 0 || res.Total-res.Freed > l.HardLimit) {
+		s.hardQuietUntil = s.quietUntil
+	}
+	if res.Cause&CauseGrace != 0 {
+		s.graceEnds = res.GraceEnds
+		if soonest := now.Add(s.grace / retrySpacing); s.graceEnds.Before(soonest) {
+			s.graceEnds = soonest
+		}
+	}
+}

@@ -1,0 +1,255 @@
+package connmgr
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// This file closes the victims of a plan: in order, several at once, each
+// checked again just before. A connection that hangs in its Close takes one
+// worker out; after closePatience another worker takes its place, and the trim
+// does not wait for the lost one.
+
+const (
+	// closeWorkers is how many connections are closed at the same time. Closing
+	// is mostly waiting for the kernel; 16 keeps two cores busy and no more.
+	closeWorkers = 16
+	// closePatience is how long a Close may take before the trim goes on without.
+	// A Close that only sends a message and frees memory takes microseconds.
+	closePatience = time.Second
+)
+
+// closer carries out one plan.
+type closer struct {
+	m    *Manager
+	plan *Plan
+
+	next atomic.Int64 // the next victim
+
+	mu  sync.Mutex // guards res
+	res *TrimResult
+}
+
+// closeWorker closes one victim after another.
+type closeWorker struct {
+	// busySince is when the worker turned to its victim, in nanoseconds since the
+	// Unix epoch; 0 between victims; workerLost once the trim has given it up. A
+	// lost worker must not touch the plan or the result: their memory may serve
+	// the next trim already.
+	busySince atomic.Int64
+}
+
+const workerLost = -1
+
+// run closes the plan's victims. It returns when all are closed or given up, or
+// when ctx has ended and no Close is under way but those given up.
+func (c *closer) run(ctx context.Context) {
+	victims := len(c.plan.victims)
+	if victims == 0 {
+		return
+	}
+	exited := make(chan *closeWorker, victims+closeWorkers)
+	workers := make(map[*closeWorker]bool)
+	start := func() {
+		w := new(closeWorker)
+		if c.m.goIfOpen(func() { c.work(ctx, w); exited <- w }) {
+			workers[w] = true
+		}
+	}
+	for range min(victims, closeWorkers) {
+		start()
+	}
+	check := time.NewTicker(closePatience / 4)
+	defer check.Stop()
+	for len(workers) > 0 {
+		select {
+		case w := <-exited:
+			delete(workers, w)
+		case now := <-check.C:
+			for w := range workers {
+				since := w.busySince.Load()
+				if since <= 0 || now.UnixNano()-since < int64(closePatience) || !w.busySince.CompareAndSwap(since, workerLost) {
+					continue
+				}
+				delete(workers, w)
+				c.m.trims.hanging.Add(1)
+				c.mu.Lock()
+				c.res.Hanging++
+				c.mu.Unlock()
+				start()
+			}
+		}
+	}
+	slices.SortFunc(c.res.Closed, func(a, b Verdict) int { return cmp.Compare(a.Rank, b.Rank) })
+}
+
+// work closes victims until there are none, ctx ends, or the worker is given up.
+func (c *closer) work(ctx context.Context, w *closeWorker) {
+	for ctx.Err() == nil && !c.m.closed.Load() {
+		i := int(c.next.Add(1)) - 1
+		if i >= len(c.plan.victims) {
+			return
+		}
+		v := c.plan.victims[i]
+		verdict := c.plan.verdict(v.peer, i+1)
+
+		since := time.Now().UnixNano()
+		w.busySince.Store(since)
+		closed, failed := c.closePeer(v.cut, verdict)
+		if !w.busySince.CompareAndSwap(since, 0) {
+			c.m.trims.hanging.Add(-1)
+			return
+		}
+
+		verdict.Conns = closed
+		c.mu.Lock()
+		c.res.Failed += failed
+		switch {
+		case closed > 0:
+			c.res.Closed = append(c.res.Closed, verdict)
+		case failed == 0:
+			c.res.Spared++
+		}
+		c.mu.Unlock()
+		if closed > 0 {
+			c.m.events.publishIfWanted(func() Event {
+				return EventClosed{Verdict: verdict, Trigger: c.plan.Trigger, At: c.m.cfg.Clock.Now()}
+			})
+		}
+	}
+}
+
+// closePeer checks a victim once more and closes its connections, and returns
+// how many it closed and how many would not be closed. Both are 0 if the peer is
+// spared.
+func (c *closer) closePeer(cut int, verdict Verdict) (closed, failed int) {
+	conns := c.recheck(cut, verdict)
+	host := c.m.cfg.Host
+	switch {
+	case len(conns) == 0:
+		return 0, 0
+	case host != nil:
+		err := c.m.safely(func() error { return host.CloseConnection(verdict.Peer, verdict.Reason) })
+		for _, conn := range conns {
+			c.m.table.endClose(verdict.Peer, conn, err)
+		}
+		if err != nil {
+			c.m.closeFailed(verdict.Peer, err)
+			return 0, len(conns)
+		}
+		return len(conns), 0
+	case len(conns) == 1:
+		if !c.closeConn(verdict, conns[0]) {
+			return 0, 1
+		}
+		return 1, 0
+	}
+	// One that hangs must not keep the peer's others open.
+	var ok atomic.Int64
+	var all sync.WaitGroup
+	for _, conn := range conns {
+		all.Go(func() {
+			if c.closeConn(verdict, conn) {
+				ok.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	closed = int(ok.Load())
+	return closed, len(conns) - closed
+}
+
+func (c *closer) closeConn(verdict Verdict, conn Conn) bool {
+	err := c.m.safely(func() error { return conn.CloseWithReason(verdict.Reason) })
+	c.m.table.endClose(verdict.Peer, conn, err)
+	if err != nil {
+		c.m.closeFailed(verdict.Peer, err)
+	}
+	return err == nil
+}
+
+// recheck looks at a victim once more, and marks its connections as closing. It
+// returns none if the peer has left, was protected since the plan was made, or
+// has risen above the cut.
+func (c *closer) recheck(cut int, verdict Verdict) []Conn {
+	policy := &c.plan.policy
+	var streams int32
+	if policy.ActiveBonus > 0 {
+		for _, conn := range c.m.table.openConns(verdict.Peer) {
+			streams += c.m.countStreams(conn)
+		}
+	}
+	r := c.m.table
+	now := r.now()
+	s := r.lock(verdict.Peer)
+	defer s.mu.Unlock()
+	rec := s.findLocked(verdict.Peer)
+	if rec == nil {
+		return nil
+	}
+	state, _ := r.peerStateLocked(s, rec, now)
+	state.Streams = streams
+	if state.Protected && verdict.Reason != ClosedForcedProtected || policy.Score(&state) > cut {
+		return nil
+	}
+	return r.beginCloseLocked(s, rec)
+}
+
+// beginCloseLocked marks a peer's open connections as closing and returns them.
+func (r *registry) beginCloseLocked(s *shard, rec *record) []Conn {
+	var conns []Conn
+	rec.eachConn(func(slot *connSlot) {
+		if slot.closing == 0 {
+			slot.closing = closeRunning
+			s.counts.closing++
+			r.conns.Add(-1)
+			conns = append(conns, slot.conn)
+		}
+	})
+	return conns
+}
+
+// endClose notes that a connection's Close has returned. After an error the
+// connection counts as open.
+func (r *registry) endClose(peer NodeID, conn Conn, err error) {
+	now := r.now()
+	s := r.lock(peer)
+	defer s.mu.Unlock()
+	rec := s.findLocked(peer)
+	if rec == nil {
+		return // Disconnected came first, as it should
+	}
+	slot := rec.slot(conn)
+	switch {
+	case slot == nil || slot.closing != closeRunning:
+	case err == nil:
+		slot.closing = uint32(now/instant(time.Second)) + 1
+	default:
+		slot.closing = 0
+		s.counts.closing--
+		r.conns.Add(1)
+	}
+}
+
+// safely calls foreign code in the background and turns a panic into an error.
+func (m *Manager) safely(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.panics.Add(1)
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return f()
+}
+
+// closeFailed logs the first connection that would not close, and counts all.
+func (m *Manager) closeFailed(peer NodeID, err error) {
+	if m.trims.record.closeErrors.Add(1) == 1 {
+		m.cfg.Logger.Warn("connmgr: closing a connection failed; later failures are only counted", "peer", peer.String(), "error", err)
+	}
+}

@@ -1,0 +1,82 @@
+package connmgr
+
+import (
+	"math"
+	"time"
+)
+
+// This file holds ready-made decay and bump functions.
+
+// DecayNone leaves values as they are.
+func DecayNone() DecayFunc {
+	return func(v DecayingValue) (int, bool) { return v.Value, false }
+}
+
+// DecayFixed takes a fixed amount off per interval and removes the tag when
+// nothing is left.
+func DecayFixed(amount int) DecayFunc {
+	return func(v DecayingValue) (int, bool) {
+		after := subSaturating(v.Value, amount)
+		return after, after <= 0
+	}
+}
+
+// DecayLinear multiplies values by a factor per interval, rounds down, and
+// removes the tag when nothing is left. (The name is go-libp2p's.)
+func DecayLinear(factor float64) DecayFunc {
+	return func(v DecayingValue) (int, bool) {
+		after := saturatingInt(math.Floor(float64(v.Value) * factor))
+		return after, after <= 0
+	}
+}
+
+// DecayHalfLife halves values once per halfLife after the last bump, whatever
+// the tag's interval, and removes the tag when it comes to less than a half. It
+// is worked out from the last bump each time, so rounding does not add up.
+func DecayHalfLife(halfLife time.Duration) DecayFunc {
+	return func(v DecayingValue) (int, bool) {
+		idle := max(0, v.Now.Sub(v.LastBump))
+		halvings := float64(idle) / float64(halfLife)
+		after := math.Round(float64(v.BumpedTo) * math.Exp2(-halvings))
+		return saturatingInt(after), after == 0
+	}
+}
+
+// DecayExpireWhenInactive keeps values as they are and removes the tag when it
+// has not been bumped for the given time.
+func DecayExpireWhenInactive(after time.Duration) DecayFunc {
+	return func(v DecayingValue) (int, bool) {
+		return v.Value, v.Now.Sub(v.LastBump) >= after
+	}
+}
+
+// BumpSumUnbounded adds the delta to the value. The sum saturates.
+func BumpSumUnbounded() BumpFunc {
+	return func(v DecayingValue, delta int) int { return addSaturating(v.Value, delta) }
+}
+
+// BumpSumBounded adds the delta to the value and keeps the sum between least and
+// most. If least is above most, the sum is most.
+func BumpSumBounded(least, most int) BumpFunc {
+	return func(v DecayingValue, delta int) int {
+		return min(max(addSaturating(v.Value, delta), least), most)
+	}
+}
+
+// BumpOverwrite puts the delta in place of the value.
+func BumpOverwrite() BumpFunc {
+	return func(_ DecayingValue, delta int) int { return delta }
+}
+
+func saturatingInt(f float64) int {
+	switch {
+	case f >= math.MaxInt:
+		return math.MaxInt
+	case f <= math.MinInt:
+		return math.MinInt
+	case math.IsNaN(f):
+		return 0
+	default:
+		return int(f)
+	}
+}

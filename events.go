@@ -1,0 +1,140 @@
+package connmgr
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// This file tells subscribers what happens. Nobody waits for a slow reader: what
+// does not fit its buffer is dropped and counted.
+
+// Event is something that happened: [EventConnected], [EventDisconnected],
+// [EventClosed], [EventTrim] or [EventLimits].
+type Event interface{ event() }
+
+// EventConnected is a new connection.
+type EventConnected struct {
+	Peer      NodeID
+	Direction Direction
+	At        time.Time
+}
+
+// EventDisconnected is a connection that is gone, for whatever reason.
+type EventDisconnected struct {
+	Peer NodeID
+	At   time.Time
+}
+
+// EventClosed is a peer whose connections a trim has closed.
+type EventClosed struct {
+	Verdict
+	Trigger Trigger
+	At      time.Time
+}
+
+// EventTrim is a trim that has ended, whether or not it closed anything.
+type EventTrim struct{ TrimResult }
+
+// EventLimits is a change of limits.
+type EventLimits struct {
+	Limits
+	At time.Time
+}
+
+func (EventConnected) event()    {}
+func (EventDisconnected) event() {}
+func (EventClosed) event()       {}
+func (EventTrim) event()         {}
+func (EventLimits) event()       {}
+
+// Subscription is a stream of events. Methods may be called from several
+// goroutines.
+type Subscription struct {
+	events  *events
+	c       chan Event
+	dropped atomic.Uint64
+}
+
+// Events returns the channel of the events. It is closed by Close of the
+// subscription and by Close of the manager.
+func (s *Subscription) Events() <-chan Event { return s.c }
+
+// Dropped returns how many events did not fit the buffer.
+func (s *Subscription) Dropped() uint64 { return s.dropped.Load() }
+
+// Close ends the subscription. Closing twice is the same as once.
+func (s *Subscription) Close() {
+	s.events.mu.Lock()
+	defer s.events.mu.Unlock()
+	s.events.removeLocked(s)
+}
+
+// Subscribe returns a stream of all events from now on, with room for the given
+// number of them (at least 1). An event that finds no room is dropped and
+// counted; nothing waits for a reader. After Close of the manager the stream is
+// closed from the start.
+func (m *Manager) Subscribe(buffer int) *Subscription {
+	e := &m.events
+	s := &Subscription{events: e, c: make(chan Event, max(1, buffer))}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		close(s.c)
+		return s
+	}
+	if e.subscribers == nil {
+		e.subscribers = make(map[*Subscription]struct{})
+	}
+	e.subscribers[s] = struct{}{}
+	e.count.Store(int32(len(e.subscribers)))
+	return s
+}
+
+// events is the set of subscriptions.
+type events struct {
+	count atomic.Int32 // of subscribers, to be asked without the lock
+
+	mu          sync.Mutex // guards all following fields and closing a channel
+	subscribers map[*Subscription]struct{}
+	closed      bool
+}
+
+// wanted reports whether it is worth making an event.
+func (e *events) wanted() bool { return e.count.Load() > 0 }
+
+func (e *events) publishIfWanted(event func() Event) {
+	if e.wanted() {
+		e.publish(event())
+	}
+}
+
+func (e *events) publish(event Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for s := range e.subscribers {
+		select {
+		case s.c <- event:
+		default:
+			s.dropped.Add(1)
+		}
+	}
+}
+
+func (e *events) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	for s := range e.subscribers {
+		e.removeLocked(s)
+	}
+}
+
+func (e *events) removeLocked(s *Subscription) {
+	if _, ok := e.subscribers[s]; !ok {
+		return
+	}
+	delete(e.subscribers, s)
+	e.count.Store(int32(len(e.subscribers)))
+	close(s.c)
+}

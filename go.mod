@@ -1,0 +1,3 @@
+module github.com/dep2p/connmgr
+
+go 1.26.0

@@ -1,0 +1,270 @@
+package connmgr
+
+import (
+	"math"
+	"time"
+)
+
+// This file keeps the table's connections: notifications add and remove them,
+// and a Host, if there is one, corrects them.
+
+// Connected tells the manager of a new connection to a peer. It returns at once:
+// a trim that it sets off runs in the background. The peer is given beside the
+// connection since the caller has it at hand; it must be conn.RemotePeer().
+//
+// A connection that the manager knows already, a nil one, and one told after
+// Close are ignored and counted in [Stats].
+func (m *Manager) Connected(peer NodeID, conn Conn) {
+	if m.ignore(conn) {
+		return
+	}
+	slot := connSlot{conn: conn, direction: directionOf(conn.Stat()), opened: m.table.now()}
+	if !m.table.connect(peer, slot, slot.opened) {
+		m.ignored.duplicate.Add(1)
+		return
+	}
+	if m.events.wanted() {
+		m.events.publish(EventConnected{Peer: peer, Direction: slot.direction, At: m.table.time(slot.opened)})
+	}
+	if m.table.conns.Load() > int64(m.limits.Load().HighWater) {
+		m.wake()
+	}
+}
+
+// Disconnected tells the manager that a connection is gone. A connection that
+// the manager does not know, a nil one, and one told after Close are ignored and
+// counted in [Stats].
+func (m *Manager) Disconnected(peer NodeID, conn Conn) {
+	if m.ignore(conn) {
+		return
+	}
+	if !m.table.disconnect(peer, conn) {
+		m.ignored.unknown.Add(1)
+		return
+	}
+	if m.events.wanted() {
+		m.events.publish(EventDisconnected{Peer: peer, At: m.table.clock.Now()})
+	}
+}
+
+// ignore reports whether a notification is to be ignored, and counts it then.
+func (m *Manager) ignore(conn Conn) bool {
+	switch {
+	case conn == nil:
+		m.ignored.null.Add(1)
+	case m.closed.Load():
+		m.ignored.late.Add(1)
+	default:
+		// A connection that cannot be compared panics here, where no lock is held.
+		return !same(conn, conn)
+	}
+	return true
+}
+
+func same(a, b Conn) bool { return a == b }
+
+func directionOf(stat ConnStat) Direction {
+	if stat.Direction > DirOutbound {
+		return DirUnknown
+	}
+	return stat.Direction
+}
+
+// closeRunning in connSlot.closing means that the connection's Close has not
+// returned yet.
+const closeRunning = math.MaxUint32
+
+// closingPatience is how long a connection that closed without an error may take
+// until its Disconnected comes. After that it counts as open again and can be
+// closed once more. 30 s is far beyond what a live host takes.
+const closingPatience = 30 * time.Second
+
+// connect adds a connection to the table and reports whether it is new.
+func (r *registry) connect(peer NodeID, slot connSlot, since instant) bool {
+	s := r.lock(peer)
+	defer s.mu.Unlock()
+	rec := s.findLocked(peer)
+	if rec == nil {
+		rec = s.createLocked(peer)
+	}
+	if rec.state == recordConnected {
+		if rec.slot(slot.conn) != nil {
+			return false
+		}
+		if rec.rare == nil {
+			rec.rare = new(rare)
+		}
+		rec.rare.conns = append(rec.rare.conns, slot)
+	} else {
+		if rec.state == recordIdle {
+			s.unidleLocked(rec)
+		}
+		rec.state, rec.since, rec.connectedOnce = recordConnected, since, true
+		rec.conn = slot
+		s.counts.peers++
+	}
+	s.counts.conns[slot.direction]++
+	r.conns.Add(1)
+	return true
+}
+
+// disconnect removes a connection from the table and reports whether it was there.
+func (r *registry) disconnect(peer NodeID, conn Conn) bool {
+	var now instant
+	if r.limits.retention > 0 { // else nothing is kept that would need a date
+		now = r.now()
+	}
+	s := r.lock(peer)
+	defer s.mu.Unlock()
+	rec := s.findLocked(peer)
+	if rec == nil {
+		return false
+	}
+	slot := rec.slot(conn)
+	if slot == nil {
+		return false
+	}
+	s.counts.conns[slot.direction]--
+	if slot.closing != 0 {
+		s.counts.closing--
+	} else {
+		r.conns.Add(-1)
+	}
+	if rec.removeSlot(slot); rec.conn.conn != nil {
+		return true
+	}
+
+	// That was the last one.
+	s.counts.peers--
+	rec.state = recordFree
+	if r.limits.retention == 0 {
+		rec.tags, rec.sum = tagSet{}, 0
+		if rec.rare != nil {
+			rec.rare.decaying = nil
+			rec.trimRare()
+		}
+	}
+	r.settleLocked(s, rec, now)
+	return true
+}
+
+// slot returns where a connection of the peer is kept, or nil.
+func (rec *record) slot(conn Conn) *connSlot {
+	if rec.conn.conn == conn {
+		return &rec.conn
+	}
+	if rec.rare != nil {
+		for i := range rec.rare.conns {
+			if s := &rec.rare.conns[i]; s.conn == conn {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// removeSlot takes out a connection, and moves another into the first place if
+// that is the one.
+func (rec *record) removeSlot(slot *connSlot) {
+	if rec.rare == nil || len(rec.rare.conns) == 0 {
+		*slot = connSlot{}
+		return
+	}
+	more := &rec.rare.conns
+	last := len(*more) - 1
+	*slot = (*more)[last]
+	(*more)[last] = connSlot{}
+	*more = (*more)[:last]
+	if last == 0 {
+		*more = nil
+		rec.trimRare()
+	}
+}
+
+// eachConn calls f for every connection of the peer.
+func (rec *record) eachConn(f func(*connSlot)) {
+	if rec.conn.conn == nil {
+		return
+	}
+	f(&rec.conn)
+	if rec.rare != nil {
+		for i := range rec.rare.conns {
+			f(&rec.rare.conns[i])
+		}
+	}
+}
+
+// reconcile makes the table agree with what the host says.
+//
+// The host's answer and the notifications race. A connection that was notified
+// after the host was asked is kept; one that went after that is taken for alive
+// until the next time, which costs at most a superfluous Close.
+func (r *registry) reconcile(host Host) {
+	asked := r.now()
+	conns := host.Connections()
+	alive := make(map[Conn]struct{}, len(conns))
+	for _, c := range conns {
+		if c == nil {
+			continue
+		}
+		alive[c] = struct{}{}
+		peer := c.RemotePeer()
+		if r.knows(peer, c) {
+			continue
+		}
+		stat := c.Stat()
+		opened := asked
+		if !stat.Opened.IsZero() {
+			opened = min(asked, r.instant(stat.Opened))
+		}
+		r.connect(peer, connSlot{conn: c, direction: directionOf(stat), opened: opened}, opened)
+	}
+
+	type dead struct {
+		peer NodeID
+		conn Conn
+	}
+	var gone []dead
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		for rec := range s.connectedLocked {
+			rec.eachConn(func(slot *connSlot) {
+				if _, ok := alive[slot.conn]; !ok && slot.opened < asked {
+					gone = append(gone, dead{rec.id, slot.conn})
+				}
+			})
+		}
+		s.mu.Unlock()
+	}
+	for _, d := range gone {
+		r.disconnect(d.peer, d.conn)
+	}
+}
+
+func (r *registry) knows(peer NodeID, conn Conn) bool {
+	s := r.lock(peer)
+	defer s.mu.Unlock()
+	rec := s.findLocked(peer)
+	return rec != nil && rec.slot(conn) != nil
+}
+
+// connectedLocked yields the records of connected peers.
+func (s *shard) connectedLocked(yield func(*record) bool) {
+	left := s.used
+	for _, chunk := range s.chunks {
+		for i := range chunk {
+			if left == 0 {
+				return
+			}
+			left--
+			if rec := &chunk[i]; rec.state == recordConnected && !yield(rec) {
+				return
+			}
+		}
+	}
+}
+
+func (slot *connSlot) closedAt() instant {
+	return instant(slot.closing-1) * instant(time.Second)
+}

@@ -1,0 +1,266 @@
+package connmgr
+
+import (
+	"math"
+	"time"
+)
+
+// This file decides who stays and who goes; it never acts. Values in, value
+// out: no locks, no clock, no goroutines, no randomness but the key in the
+// policy, nothing that depends on the order of the snapshot. The rules stand in
+// the order in which they apply; order.go says who is first to go.
+
+// Policy is what the rules depend on. Unlike in [Config], zero means zero.
+type Policy struct {
+	// LowWater is the number of counted connections at which a trim stops.
+	LowWater int
+	// HighWater is where the hard limit's trim stops. That a normal trim starts
+	// above it is the caller's affair.
+	HighWater int
+	// HardLimit is the total above which a plan for [TriggerHardLimit] turns to
+	// peers in grace.
+	HardLimit int
+	// GracePeriod is how long a connected peer is neither counted nor closed.
+	GracePeriod time.Duration
+	// OutboundBonus is added to the score of a peer with an outbound connection.
+	OutboundBonus int
+	// ActiveBonus is added to the score of a peer with an open stream. It must
+	// not be negative.
+	ActiveBonus int
+	// Budget says whether protected connections count.
+	Budget Budget
+	// TieKey keys the hash that orders peers that are alike in all else, so that
+	// a stranger cannot choose an ID that is last to go.
+	TieKey [2]uint64
+}
+
+// Snapshot is the peers to plan for, each once, in any order.
+type Snapshot []PeerState
+
+// PeerState is what the rules look at in a peer with at least one connection.
+type PeerState struct {
+	ID NodeID
+	// Since is when the peer connected; with several connections, the first.
+	Since time.Time
+	// TagSum is the sum of the values of its tags, decaying ones included.
+	TagSum int
+	// Conns is the number of its connections, at least 1. (32 bits keep the
+	// state at 64 bytes, one cache line.)
+	Conns int32
+	// Streams is the number of its open streams on all connections together.
+	Streams int32
+	// Outbound says whether at least one connection is outbound.
+	Outbound bool
+	// Protected says whether somebody protects it.
+	Protected bool
+}
+
+// Score returns the score of a peer: its tag sum, with the bonuses that it
+// earns. It saturates. Source: seed, trim algorithm (calculateScore).
+func (p *Policy) Score(s *PeerState) int {
+	score := s.TagSum
+	if s.Outbound {
+		score = addSaturating(score, p.OutboundBonus)
+	}
+	if s.Streams > 0 {
+		score = addSaturating(score, p.ActiveBonus)
+	}
+	return score
+}
+
+// PlanTrim decides for every peer of the snapshot whether a trim at the given
+// time closes it, and why. It is a pure function: the same peers in any order
+// give the same verdicts.
+func PlanTrim(policy Policy, snapshot Snapshot, now time.Time, trigger Trigger) Plan {
+	var p planner
+	return p.plan(&policy, snapshot, now, trigger, nil)
+}
+
+// planner makes plans. It keeps its working memory from one plan to the next,
+// so a plan is valid until the same planner makes another.
+type planner struct {
+	reasons     []Reason
+	victims     []victim
+	established lane
+	inGrace     lane
+	protected   lane
+}
+
+// look fills in PeerState.Streams for the peers at the given places of the
+// snapshot. Only a live connection knows its streams, and asking every one would
+// cost more than the rest of the plan, so the planner asks for those peers alone
+// whose place in the order depends on it.
+type look func(peers []int32)
+
+// plan is PlanTrim. With a nil look, the snapshot knows all streams already.
+func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Trigger, look look) Plan {
+	p.begin(len(peers))
+	plan := Plan{Trigger: trigger, At: now, policy: *policy, peers: peers}
+	force := trigger == TriggerForce
+
+	// Rule 1: peers in their grace period are neither counted nor closed.
+	// Rule 4: candidates are those established and unprotected.
+	for i := range peers {
+		s := &peers[i]
+		conns := int(s.Conns)
+		plan.Total += conns
+		age := now.Sub(s.Since)
+		switch inGrace := age < policy.GracePeriod && !force; {
+		case s.Protected:
+			plan.Protected += conns
+			p.reasons[i] = KeptProtected
+			// Rule 2 counts a protected peer like any other, so not in its grace.
+			if !inGrace {
+				plan.Counted += conns
+			}
+			if force {
+				p.protected.add(policy, peers, int32(i), age)
+			}
+		case inGrace:
+			plan.InGrace += conns
+			p.reasons[i] = KeptInGrace
+			if trigger == TriggerHardLimit {
+				p.inGrace.add(policy, peers, int32(i), age)
+			}
+		default:
+			plan.Counted += conns
+			p.established.add(policy, peers, int32(i), age)
+		}
+	}
+
+	// Rule 2: protected connections count, unless the budget leaves them out.
+	// (By force, protected ones go as well, so there they always count.)
+	if policy.Budget == BudgetTrimmable && !force {
+		plan.Counted = p.established.conns
+	}
+
+	// Rule 3: down to low water; nothing to do at or below it.
+	plan.Target = max(0, plan.Counted-policy.LowWater)
+
+	// Rules 5 and 6: in order, the first to go first, until the target is freed.
+	reason := ClosedLowScore
+	if force {
+		reason = ClosedForced
+	}
+	plan.Freed = p.take(&p.established, policy, peers, plan.Target, reason, look)
+	if plan.Target > 0 {
+		p.markKept(&p.established, KeptAboveCut)
+	}
+
+	// Above the hard limit, peers in grace go too, until high water is reached.
+	if left := plan.Total - plan.Freed; trigger == TriggerHardLimit && left > policy.HardLimit {
+		plan.Freed += p.take(&p.inGrace, policy, peers, left-policy.HighWater, ClosedHardLimit, look)
+	}
+	// By force, protected peers go after all the others.
+	if left := plan.Target - plan.Freed; force && left > 0 {
+		plan.Freed += p.take(&p.protected, policy, peers, left, ClosedForcedProtected, look)
+	}
+
+	plan.reasons, plan.victims = p.reasons, p.victims
+	plan.findGraceEnd()
+	plan.explainShortfall()
+	return plan
+}
+
+// findGraceEnd finds when the oldest newcomer that stays leaves its grace period.
+func (p *Plan) findGraceEnd() {
+	if p.InGrace == 0 {
+		return
+	}
+	for i, r := range p.reasons {
+		if since := p.peers[i].Since; r == KeptInGrace {
+			if end := since.Add(p.policy.GracePeriod); p.GraceEnds.IsZero() || end.Before(p.GraceEnds) {
+				p.GraceEnds = end
+			}
+		}
+	}
+}
+
+// explainShortfall says by how much the plan misses what it was to reach, and
+// what it was not allowed to close.
+func (p *Plan) explainShortfall() {
+	missed := max(0, p.Target-p.Freed)
+	aboveHigh := max(0, p.Total-p.Freed-p.policy.HighWater)
+	p.Shortfall = max(missed, aboveHigh)
+
+	// All counted candidates are gone, so what is left of the target is protected.
+	if missed > 0 {
+		p.Cause |= CauseProtected
+	}
+	// What is above high water in spite of that was not counted at all.
+	if aboveHigh > 0 {
+		if !p.GraceEnds.IsZero() {
+			p.Cause |= CauseGrace
+		}
+		if uncounted := p.Total - p.Counted - p.InGrace; uncounted > 0 {
+			p.Cause |= CauseProtected
+		}
+	}
+}
+
+func (p *planner) begin(peers int) {
+	p.reasons = resize(p.reasons, peers)
+	clear(p.reasons)
+	p.victims = p.victims[:0]
+	p.established.reset()
+	p.inGrace.reset()
+	p.protected.reset()
+}
+
+// take makes victims of the first peers of a lane until they free the target,
+// and returns how many connections that frees.
+func (p *planner) take(l *lane, policy *Policy, peers Snapshot, target int, reason Reason, look look) (freed int) {
+	if target <= 0 || len(l.keys) == 0 {
+		return 0
+	}
+	l.sure, l.end = 0, len(l.keys)
+	if look != nil {
+		if undecided := l.undecided(policy, target); len(undecided) > 0 {
+			look(undecided)
+			l.rescore(policy, peers)
+		}
+	}
+	taken := l.cut(policy, peers, target)
+
+	// Where everybody goes, a risen score changes nobody's place.
+	cut := math.MaxInt
+	if len(taken) < len(l.keys) {
+		cut = taken[len(taken)-1].score
+	}
+	for _, k := range taken {
+		p.reasons[k.peer] = reason
+		p.victims = append(p.victims, victim{peer: k.peer, cut: cut})
+		freed += int(k.conns)
+	}
+	return freed
+}
+
+// markKept gives the candidates that were not taken their reason.
+func (p *planner) markKept(l *lane, reason Reason) {
+	for _, k := range l.keys {
+		if !p.reasons[k.peer].Closed() {
+			p.reasons[k.peer] = reason
+		}
+	}
+}
+
+// addSaturating returns a+b, or the nearest int if that overflows.
+func addSaturating(a, b int) int {
+	sum := a + b
+	switch {
+	case a > 0 && b > 0 && sum < 0:
+		return math.MaxInt
+	case a < 0 && b < 0 && sum >= 0:
+		return math.MinInt
+	}
+	return sum
+}
+
+// resize returns s with length n, its contents unspecified. It lets go of memory
+// that is far too much.
+func resize[T any](s []T, n int) []T {
+	if cap(s) < n || cap(s) > 4*n+1024 {
+		return make([]T, n)
+	}
+	return s[:n]
+}

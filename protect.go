@@ -1,0 +1,106 @@
+package connmgr
+
+import (
+	"slices"
+	"unique"
+)
+
+// This file holds protections: a protected peer is not closed, save by force.
+// Protections outlive connections and are not bounded in number, since only the
+// program itself makes them; [Stats.ProtectedPeers] shows a leak.
+
+// ProtectStore is the seed's protect store, a view of the manager's table of
+// peers. Get it from [Manager.Protections]. Methods may be called from several
+// goroutines.
+//
+// Source: seed, protect store.
+type ProtectStore struct{ table *registry }
+
+// protection is a tag under which a peer is protected.
+type protection = unique.Handle[string]
+
+// Protect protects a peer under a tag, so that different parts of a program can
+// protect the same peer without knowing of one another. The peer need not be
+// connected. Protecting twice under one tag is the same as once.
+func (s *ProtectStore) Protect(peer NodeID, tag string) {
+	name := unique.Make(tag)
+	s.table.edit(peer, func(sh *shard, rec *record) {
+		if rec.rare == nil {
+			rec.rare = new(rare)
+		}
+		held := &rec.rare.protections
+		if len(*held) == 0 {
+			sh.counts.protected++
+		}
+		if !slices.Contains(*held, name) {
+			*held = append(*held, name)
+		}
+	})
+}
+
+// Unprotect takes back the protection under a tag and reports whether the peer
+// is still protected under another one.
+func (s *ProtectStore) Unprotect(peer NodeID, tag string) (protected bool) {
+	now := s.table.now()
+	sh := s.table.lock(peer)
+	defer sh.mu.Unlock()
+	rec := sh.findLocked(peer)
+	if rec == nil || !rec.isProtected() {
+		return false
+	}
+	held := &rec.rare.protections
+	if i := slices.Index(*held, unique.Make(tag)); i >= 0 {
+		*held = slices.Delete(*held, i, i+1)
+	}
+	if len(*held) > 0 {
+		return true
+	}
+	*held = nil
+	sh.counts.protected--
+	rec.trimRare()
+	s.table.settleLocked(sh, rec, now)
+	return false
+}
+
+// IsProtected reports whether a peer is protected under any tag.
+func (s *ProtectStore) IsProtected(peer NodeID) bool {
+	sh := s.table.lock(peer)
+	defer sh.mu.Unlock()
+	rec := sh.findLocked(peer)
+	return rec != nil && rec.isProtected()
+}
+
+// Protections returns the view of the table that the seed calls the protect store.
+func (m *Manager) Protections() *ProtectStore { return &ProtectStore{m.table} }
+
+// Protect protects a peer under a tag; see [ProtectStore.Protect].
+func (m *Manager) Protect(peer NodeID, tag string) {
+	(&ProtectStore{m.table}).Protect(peer, tag)
+}
+
+// Unprotect takes back the protection under a tag and reports whether the peer
+// is still protected under another one.
+func (m *Manager) Unprotect(peer NodeID, tag string) (protected bool) {
+	return (&ProtectStore{m.table}).Unprotect(peer, tag)
+}
+
+// IsProtected reports whether a peer is protected under a tag; the empty tag
+// stands for any.
+func (m *Manager) IsProtected(peer NodeID, tag string) bool {
+	if tag == "" {
+		return (&ProtectStore{m.table}).IsProtected(peer)
+	}
+	s := m.table.lock(peer)
+	defer s.mu.Unlock()
+	rec := s.findLocked(peer)
+	return rec != nil && rec.isProtected() && slices.Contains(rec.rare.protections, unique.Make(tag))
+}
+
+func (rec *record) isProtected() bool { return rec.rare != nil && len(rec.rare.protections) > 0 }
+
+// trimRare lets go of the rare part when nothing is in it.
+func (rec *record) trimRare() {
+	if r := rec.rare; r != nil && len(r.conns) == 0 && len(r.decaying) == 0 && len(r.protections) == 0 {
+		rec.rare = nil
+	}
+}

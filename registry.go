@@ -1,0 +1,331 @@
+package connmgr
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// This file holds the one table of peers: everything known about a peer (tags,
+// decaying values, protections, connections and since when) in one record, found
+// by one lookup.
+//
+// Lock discipline. The table is split into shards, each with its own lock.
+//
+//   - One shard's lock at a time, held for microseconds.
+//   - No foreign code runs under a lock: no host, connection, clock, callback,
+//     logger or store. What it returns is fetched before, or its effect is put
+//     in after, checking that nothing has changed in between.
+//   - A *record is valid only while its shard's lock is held.
+//
+// A shard is picked by a seeded hash of the ID, so a stranger who chooses an ID
+// does not choose its shard. Records lie side by side in chunks: a trim reads
+// them all, and reading memory in order is what makes that fast.
+
+const (
+	shardCount = 128 // a power of two
+	// A chunk fills an allocation of 2 KiB, a size class of Go's allocator.
+	recordsPerChunk = 2048 / int(unsafe.Sizeof(record{}))
+)
+
+// instant is a moment in nanoseconds since the registry was made.
+type instant int64
+
+// ref is a record's place in its shard, counted from 1; 0 is none.
+type ref uint32
+
+// record is everything about one peer. It exists as long as one of these holds:
+// it has a connection, it is protected, or it is in its shard's idle list.
+type record struct {
+	id NodeID
+	// conn is the first of the peer's connections; more are in rare. A peer with
+	// connections always has one here.
+	conn connSlot
+	tags tagSet
+	// sum is the sum of all tags, decaying ones included, saturated.
+	sum int
+	// rare is what few peers have; nil means none of it.
+	rare *rare
+	// since is when the peer connected, or since when it is idle.
+	since instant
+	// prev and next link the idle list; next also links the free list.
+	prev, next ref
+	state      recordState
+	// connectedOnce tells retained tags from early ones.
+	connectedOnce bool
+}
+
+type recordState uint8
+
+const (
+	recordFree recordState = iota
+	recordConnected
+	// recordIdle has no connection and no protection, only tags, and is in the
+	// idle list. Decay may have taken the last tag; the next sweep sees to that.
+	recordIdle
+	// recordShielded has no connection but is protected.
+	recordShielded
+)
+
+// connSlot is one connection of a peer.
+type connSlot struct {
+	conn   Conn // nil in an empty slot
+	opened instant
+	// closing is when the manager asked the connection to close, in seconds since
+	// the registry was made, counted from 1; 0 means that it did not. A closing
+	// connection is neither counted nor closed again, until closingPatience is over.
+	closing   uint32
+	direction Direction
+}
+
+// rare is the part of a record that most peers do without.
+type rare struct {
+	conns       []connSlot
+	decaying    []decayingEntry
+	protections []protection
+}
+
+// registry is the table. Its methods may be called from several goroutines.
+type registry struct {
+	seed   maphash.Seed
+	clock  Clock
+	epoch  time.Time
+	limits registryLimits
+	// conns is the number of connections, closing ones not counted.
+	conns  atomic.Int64
+	shards [shardCount]shard
+}
+
+// registryLimits bound what the table remembers.
+type registryLimits struct {
+	idlePerShard int
+	tagsPerPeer  int
+	retention    time.Duration
+	earlyTTL     time.Duration
+}
+
+// shard is a part of the table. mu guards all fields after it.
+type shard struct {
+	mu     sync.Mutex
+	index  map[NodeID]ref
+	chunks [][]record
+	used   ref // records handed out so far: those up to here exist
+	free   ref // first of the records given back
+	// idle is the idle peers, the one idle the longest first. They are at most
+	// registryLimits.idlePerShard.
+	idleFirst, idleLast ref
+	idleCount           int
+	counts              shardCounts
+
+	_ [64]byte // keeps the next shard's lock off this cache line
+}
+
+// shardCounts are kept up to date, so that statistics need no walk.
+type shardCounts struct {
+	peers     int                  // with a connection
+	protected int                  // connected or not
+	conns     [DirOutbound + 1]int // by direction, closing ones included
+	closing   int
+	evicted   uint64 // idle peers forgotten for want of room
+	expired   uint64 // idle peers forgotten for their age
+	refused   uint64 // tags dropped for want of room
+}
+
+func newRegistry(cfg *Config) *registry {
+	r := &registry{
+		seed:  maphash.MakeSeed(),
+		clock: cfg.Clock,
+		epoch: cfg.Clock.Now(),
+		limits: registryLimits{
+			idlePerShard: (cfg.MaxIdlePeers + shardCount - 1) / shardCount,
+			tagsPerPeer:  cfg.MaxTagsPerPeer,
+			retention:    cfg.TagRetention,
+			earlyTTL:     cfg.EarlyTagTTL,
+		},
+	}
+	for i := range r.shards {
+		r.shards[i].index = make(map[NodeID]ref)
+	}
+	return r
+}
+
+func (r *registry) now() instant                { return r.instant(r.clock.Now()) }
+func (r *registry) instant(t time.Time) instant { return instant(t.Sub(r.epoch)) }
+func (r *registry) time(at instant) time.Time   { return r.epoch.Add(time.Duration(at)) }
+
+// lock returns the shard of an ID, locked.
+func (r *registry) lock(id NodeID) *shard {
+	s := &r.shards[maphash.String(r.seed, string(id))%shardCount]
+	s.mu.Lock()
+	return s
+}
+
+func (s *shard) at(i ref) *record {
+	i--
+	return &s.chunks[i/ref(recordsPerChunk)][i%ref(recordsPerChunk)]
+}
+
+// findLocked returns the record of a peer, or nil.
+func (s *shard) findLocked(id NodeID) *record {
+	if i := s.index[id]; i != 0 {
+		return s.at(i)
+	}
+	return nil
+}
+
+// createLocked returns a new record for a peer that has none. The caller gives
+// it a reason to exist before it unlocks: a connection, a protection or a place
+// in the idle list.
+func (s *shard) createLocked(id NodeID) *record {
+	i := s.free
+	if i != 0 {
+		s.free = s.at(i).next
+	} else {
+		if int(s.used) == len(s.chunks)*recordsPerChunk {
+			s.chunks = append(s.chunks, make([]record, recordsPerChunk))
+		}
+		s.used++
+		i = s.used
+	}
+	rec := s.at(i)
+	*rec = record{id: id}
+	s.index[id] = i
+	return rec
+}
+
+// removeLocked forgets a record that is in no list.
+func (s *shard) removeLocked(rec *record) {
+	i := s.index[rec.id]
+	delete(s.index, rec.id)
+	*rec = record{next: s.free}
+	s.free = i
+}
+
+// idleLocked puts a record at the end of the idle list, and forgets the first
+// one if there are too many now, which can be the record itself.
+func (r *registry) idleLocked(s *shard, rec *record, now instant) {
+	i := s.index[rec.id]
+	rec.state, rec.since = recordIdle, now
+	rec.prev, rec.next = s.idleLast, 0
+	if s.idleLast != 0 {
+		s.at(s.idleLast).next = i
+	} else {
+		s.idleFirst = i
+	}
+	s.idleLast = i
+	s.idleCount++
+	if s.idleCount > r.limits.idlePerShard {
+		first := s.at(s.idleFirst)
+		s.unidleLocked(first)
+		s.removeLocked(first)
+		s.counts.evicted++
+	}
+}
+
+// unidleLocked takes a record out of the idle list.
+func (s *shard) unidleLocked(rec *record) {
+	if rec.prev != 0 {
+		s.at(rec.prev).next = rec.next
+	} else {
+		s.idleFirst = rec.next
+	}
+	if rec.next != 0 {
+		s.at(rec.next).prev = rec.prev
+	} else {
+		s.idleLast = rec.prev
+	}
+	rec.prev, rec.next = 0, 0
+	s.idleCount--
+}
+
+// settleLocked files a record that has no connection where it belongs, after a
+// change: shielded, idle, or forgotten.
+func (r *registry) settleLocked(s *shard, rec *record, now instant) {
+	switch {
+	case rec.state == recordConnected:
+	case rec.isProtected():
+		if rec.state == recordIdle {
+			s.unidleLocked(rec)
+		}
+		rec.state, rec.since = recordShielded, now
+	case rec.tags.empty() && rec.decayingLen() == 0:
+		if rec.state == recordIdle {
+			s.unidleLocked(rec)
+		}
+		s.removeLocked(rec)
+	case rec.state != recordIdle:
+		r.idleLocked(s, rec, now)
+	}
+}
+
+// edit calls f with the record of a peer under its shard's lock, and files the
+// record afterwards. A peer without a record gets one, so that f can tag or
+// protect it. f must not call foreign code.
+func (r *registry) edit(id NodeID, f func(*shard, *record)) {
+	s := r.lock(id)
+	rec := s.findLocked(id)
+	if rec == nil || rec.state != recordConnected {
+		// Only a record without a connection is dated, and clocks are foreign.
+		s.mu.Unlock()
+		now := r.now()
+		s = r.lock(id)
+		if rec = s.findLocked(id); rec == nil {
+			rec = s.createLocked(id)
+		}
+		f(s, rec)
+		r.settleLocked(s, rec, now)
+	} else {
+		f(s, rec)
+	}
+	s.mu.Unlock()
+}
+
+// sweep forgets idle peers whose time is over and those whose last tag decayed.
+func (r *registry) sweep() {
+	now := r.now()
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		for i := s.idleFirst; i != 0; {
+			rec := s.at(i)
+			i = rec.next
+			ttl := r.limits.earlyTTL
+			if rec.connectedOnce {
+				ttl = r.limits.retention
+			}
+			expired := time.Duration(now-rec.since) >= ttl
+			if !expired && (!rec.tags.empty() || rec.decayingLen() > 0) {
+				continue
+			}
+			if expired {
+				s.counts.expired++
+			}
+			s.unidleLocked(rec)
+			s.removeLocked(rec)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// counts returns the sums over all shards. They are consistent within a shard.
+func (r *registry) counts() (sum shardCounts, idle int) {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		c := s.counts
+		idle += s.idleCount
+		s.mu.Unlock()
+		sum.peers += c.peers
+		sum.protected += c.protected
+		for d, n := range c.conns {
+			sum.conns[d] += n
+		}
+		sum.closing += c.closing
+		sum.evicted += c.evicted
+		sum.expired += c.expired
+		sum.refused += c.refused
+	}
+	return sum, idle
+}

@@ -1,0 +1,138 @@
+package connmgr
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// This file counts. Every fault that is not returned to a caller is in here.
+
+// Stats is what the manager has and has done. Counters start at New.
+type Stats struct {
+	// Conns is the open connections, those that are being closed not counted.
+	Conns int
+	// Inbound, Outbound and UnknownDirection are the connections by direction,
+	// those that are being closed included.
+	Inbound, Outbound, UnknownDirection int
+	// Closing is the connections that a trim has closed and that have not been
+	// reported as gone yet.
+	Closing int
+	// Peers is the peers with a connection.
+	Peers int
+	// ProtectedPeers is the peers that are protected, connected or not.
+	ProtectedPeers int
+	// IdlePeers is the peers remembered for their tags alone.
+	IdlePeers int
+
+	// Trims is the trims that have ended, by what set them off.
+	Trims map[Trigger]uint64
+	// ClosedPeers is the peers closed, by reason.
+	ClosedPeers map[Reason]uint64
+	// SparedPeers is the victims of a plan that were not closed after all.
+	SparedPeers uint64
+	// LastTrim is the last trim that has ended, without its list of closed peers.
+	// Its Started is zero if there was none.
+	LastTrim TrimResult
+
+	// CloseErrors is the closings of connections that failed.
+	CloseErrors uint64
+	// HangingPeers is the peers with a connection whose Close has been given up
+	// and has not returned to this moment.
+	HangingPeers int
+	// Panics is the panics of foreign code that were caught in the background.
+	Panics uint64
+	// DuplicateConnects, UnknownDisconnects, NilNotifications and
+	// LateNotifications are the notifications that were ignored: of a connection
+	// known already, of one not known, of none, and after Close.
+	DuplicateConnects, UnknownDisconnects, NilNotifications, LateNotifications uint64
+	// TagsRefused is the tags dropped since a peer had too many.
+	TagsRefused uint64
+	// IdleEvicted and IdleExpired are the idle peers forgotten for want of room,
+	// and for their age.
+	IdleEvicted, IdleExpired uint64
+}
+
+// Stats returns the manager's statistics. The counts of connections and peers are
+// consistent within a shard of the table, not across all.
+func (m *Manager) Stats() Stats {
+	c, idle := m.table.counts()
+	s := Stats{
+		Conns:              c.conns[DirInbound] + c.conns[DirOutbound] + c.conns[DirUnknown] - c.closing,
+		Inbound:            c.conns[DirInbound],
+		Outbound:           c.conns[DirOutbound],
+		UnknownDirection:   c.conns[DirUnknown],
+		Closing:            c.closing,
+		Peers:              c.peers,
+		ProtectedPeers:     c.protected,
+		IdlePeers:          idle,
+		Trims:              make(map[Trigger]uint64),
+		ClosedPeers:        make(map[Reason]uint64),
+		CloseErrors:        m.trims.record.closeErrors.Load(),
+		HangingPeers:       int(m.trims.hanging.Load()),
+		Panics:             m.panics.Load(),
+		DuplicateConnects:  m.ignored.duplicate.Load(),
+		UnknownDisconnects: m.ignored.unknown.Load(),
+		NilNotifications:   m.ignored.null.Load(),
+		LateNotifications:  m.ignored.late.Load(),
+		TagsRefused:        c.refused,
+		IdleEvicted:        c.evicted,
+		IdleExpired:        c.expired,
+	}
+	m.trims.record.fill(&s)
+	return s
+}
+
+// ConnCount returns the number of open connections, those that are being closed
+// not counted. It is cheap.
+func (m *Manager) ConnCount() int { return int(m.table.conns.Load()) }
+
+// trimRecord remembers the trims that have ended.
+type trimRecord struct {
+	closeErrors atomic.Uint64
+
+	mu     sync.Mutex // guards all following fields
+	trims  [len(triggerTexts)]uint64
+	closed [len(reasonTexts)]uint64
+	spared uint64
+	last   TrimResult // without Closed
+	short  Cause      // of the last shortfall that was logged
+}
+
+func (t *trimRecord) add(res *TrimResult) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.trims[res.Trigger]++
+	for _, v := range res.Closed {
+		t.closed[v.Reason]++
+	}
+	t.spared += uint64(res.Spared)
+	t.last = *res
+	t.last.Closed = nil
+}
+
+// shortfallIsNews reports whether a trim fell short and the one before did not,
+// or for another cause.
+func (t *trimRecord) shortfallIsNews(res *TrimResult) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	news := res.Cause != 0 && res.Cause != t.short
+	t.short = res.Cause
+	return news
+}
+
+func (t *trimRecord) fill(s *Stats) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, n := range t.trims {
+		if n > 0 {
+			s.Trims[Trigger(i)] = n
+		}
+	}
+	for i, n := range t.closed {
+		if n > 0 {
+			s.ClosedPeers[Reason(i)] = n
+		}
+	}
+	s.SparedPeers = t.spared
+	s.LastTrim = t.last
+}

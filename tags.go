@@ -1,0 +1,276 @@
+package connmgr
+
+import (
+	"iter"
+	"math"
+	"math/bits"
+	"unique"
+)
+
+// This file holds tags: the short list of a peer's tags and its sum, the seed's
+// TagStore, and the manager's tag methods.
+
+// TagStore is the seed's tag store, a view of the manager's table of peers. Get
+// it from [Manager.Tags]. Methods may be called from several goroutines.
+//
+// Source: seed, tag store.
+type TagStore struct{ table *registry }
+
+// Set gives a peer a tag with a value, in place of the tag's earlier value. The
+// peer need not be connected; see [Config] for how long its tags are kept then.
+func (s *TagStore) Set(peer NodeID, tag string, value int) {
+	s.table.edit(peer, func(sh *shard, rec *record) {
+		sh.setTagLocked(rec, tag, value, s.table.limits.tagsPerPeer)
+	})
+}
+
+// Remove takes a tag from a peer. That there is none is not an error.
+func (s *TagStore) Remove(peer NodeID, tag string) { s.table.untag(peer, tag) }
+
+// Sum returns the sum of the values of a peer's tags, decaying ones included. It
+// is 0 for an unknown peer, takes constant time, and saturates.
+func (s *TagStore) Sum(peer NodeID) int {
+	sh := s.table.lock(peer)
+	defer sh.mu.Unlock()
+	if rec := sh.findLocked(peer); rec != nil {
+		return rec.sum
+	}
+	return 0
+}
+
+// Tags returns the view of the table that the seed calls the tag store.
+func (m *Manager) Tags() *TagStore { return &TagStore{m.table} }
+
+// TagPeer gives a peer a tag with a value, in place of the tag's earlier value.
+// The peer need not be connected. Beyond [Config.MaxTagsPerPeer] a new tag is
+// dropped and counted in [Stats.TagsRefused].
+func (m *Manager) TagPeer(peer NodeID, tag string, value int) {
+	(&TagStore{m.table}).Set(peer, tag, value)
+}
+
+// UntagPeer takes a tag from a peer. That there is none is not an error.
+func (m *Manager) UntagPeer(peer NodeID, tag string) { m.table.untag(peer, tag) }
+
+// maxUpserts is how often UpsertTag and bumps run their function anew because
+// the value changed meanwhile, before they add up both changes.
+const maxUpserts = 64
+
+// UpsertTag sets a tag to what upsert makes of its value, or of 0 if the peer
+// does not have it. No other change of the tag is lost: if one happens while
+// upsert runs, upsert runs again on the new value, so it should have no effects
+// besides its result. It may call back into the manager; one that itself changes
+// this very tag has both changes added up in the end.
+func (m *Manager) UpsertTag(peer NodeID, tag string, upsert func(value int) int) {
+	for try := 1; ; try++ {
+		old := m.table.tag(peer, tag)
+		value := upsert(old)
+		stored := false
+		m.table.edit(peer, func(sh *shard, rec *record) {
+			current, _ := rec.tags.get(tag)
+			switch {
+			case current == old:
+			case try >= maxUpserts:
+				value = addSaturating(current, subSaturating(value, old))
+			default:
+				return
+			}
+			sh.setTagLocked(rec, tag, value, m.table.limits.tagsPerPeer)
+			stored = true
+		})
+		if stored {
+			return
+		}
+	}
+}
+
+// tag returns the value of a peer's tag, 0 if it has none.
+func (r *registry) tag(peer NodeID, tag string) int {
+	s := r.lock(peer)
+	defer s.mu.Unlock()
+	if rec := s.findLocked(peer); rec != nil {
+		value, _ := rec.tags.get(tag)
+		return value
+	}
+	return 0
+}
+
+func (r *registry) untag(peer NodeID, tag string) {
+	s := r.lock(peer)
+	defer s.mu.Unlock()
+	rec := s.findLocked(peer)
+	if rec == nil {
+		return
+	}
+	if old, ok := rec.tags.remove(tag); ok {
+		rec.changeSum(old, 0)
+		r.settleLocked(s, rec, rec.since)
+	}
+}
+
+// setTagLocked sets a tag and keeps the sum, or counts the tag as refused.
+func (s *shard) setTagLocked(rec *record, tag string, value, limit int) {
+	if v := rec.tags.find(tag); v != nil {
+		old := *v
+		*v = value
+		rec.changeSum(old, value)
+		return
+	}
+	if rec.tags.len()+rec.decayingLen() >= limit {
+		s.counts.refused++
+		return
+	}
+	rec.tags.add(tag, value)
+	rec.changeSum(0, value)
+}
+
+// changeSum keeps the record's sum after one of its values changed. The sum is
+// exact as long as it fits; if it does not, it is worked out anew.
+func (rec *record) changeSum(old, value int) {
+	const safe = math.MaxInt / 4 // no sum of three of these can overflow
+	if -safe < old && old < safe && -safe < value && value < safe && -safe < rec.sum && rec.sum < safe {
+		rec.sum += value - old
+		return
+	}
+	var sum wideSum
+	for _, v := range rec.tags.all() {
+		sum.add(v)
+	}
+	if rec.rare != nil {
+		for i := range rec.rare.decaying {
+			sum.add(rec.rare.decaying[i].value)
+		}
+	}
+	rec.sum = sum.saturated()
+}
+
+// wideSum adds up ints without overflow (in 128 bits, two's complement).
+type wideSum struct{ high, low uint64 }
+
+func (s *wideSum) add(v int) {
+	var carry uint64
+	s.low, carry = bits.Add64(s.low, uint64(int64(v)), 0)
+	s.high, _ = bits.Add64(s.high, uint64(int64(v)>>63), carry)
+}
+
+func (s *wideSum) saturated() int {
+	switch sign := int64(s.high); {
+	case sign < -1, sign == -1 && int64(s.low) >= 0, sign == -1 && int64(s.low) < math.MinInt:
+		return math.MinInt
+	case sign > 0, sign == 0 && s.low > math.MaxInt:
+		return math.MaxInt
+	default:
+		return int(int64(s.low))
+	}
+}
+
+// subSaturating returns a-b, or the nearest int if that overflows.
+func subSaturating(a, b int) int {
+	switch diff := a - b; {
+	case a >= 0 && b < 0 && diff < 0:
+		return math.MaxInt
+	case a < 0 && b > 0 && diff >= 0:
+		return math.MinInt
+	default:
+		return diff
+	}
+}
+
+// tagSet is a peer's tags. Most peers have one or two, and those need no memory
+// beyond the record; names are interned, so a tag on a million peers is stored
+// once. The zero value is empty. There is no order.
+type tagSet struct {
+	first [2]tagEntry // filled from the front
+	more  *[]tagEntry // used when first is full
+}
+
+type tagEntry struct {
+	name  unique.Handle[string] // zero in an empty slot
+	value int
+}
+
+var noTag unique.Handle[string]
+
+func (t *tagSet) empty() bool { return t.first[0].name == noTag }
+
+func (t *tagSet) len() int {
+	switch {
+	case t.first[0].name == noTag:
+		return 0
+	case t.first[1].name == noTag:
+		return 1
+	case t.more == nil:
+		return 2
+	default:
+		return 2 + len(*t.more)
+	}
+}
+
+// at returns the i-th entry.
+func (t *tagSet) at(i int) *tagEntry {
+	if i < len(t.first) {
+		return &t.first[i]
+	}
+	return &(*t.more)[i-len(t.first)]
+}
+
+// find returns where the value of a tag is stored, or nil.
+func (t *tagSet) find(name string) *int {
+	for i := range t.len() {
+		if e := t.at(i); e.name.Value() == name {
+			return &e.value
+		}
+	}
+	return nil
+}
+
+func (t *tagSet) get(name string) (value int, ok bool) {
+	if v := t.find(name); v != nil {
+		return *v, true
+	}
+	return 0, false
+}
+
+// add adds a tag that the set does not have.
+func (t *tagSet) add(name string, value int) {
+	e := tagEntry{unique.Make(name), value}
+	if n := t.len(); n < len(t.first) {
+		t.first[n] = e
+		return
+	}
+	if t.more == nil {
+		t.more = new([]tagEntry)
+	}
+	*t.more = append(*t.more, e)
+}
+
+// remove takes out a tag and returns the value it had.
+func (t *tagSet) remove(name string) (value int, ok bool) {
+	n := t.len()
+	for i := range n {
+		e := t.at(i)
+		if e.name.Value() != name {
+			continue
+		}
+		value = e.value
+		last := t.at(n - 1)
+		*e, *last = *last, tagEntry{}
+		if n > len(t.first) {
+			if *t.more = (*t.more)[:n-1-len(t.first)]; len(*t.more) == 0 {
+				t.more = nil
+			}
+		}
+		return value, true
+	}
+	return 0, false
+}
+
+// all yields the names and values.
+func (t *tagSet) all() iter.Seq2[string, int] {
+	return func(yield func(string, int) bool) {
+		for i := range t.len() {
+			if e := t.at(i); !yield(e.name.Value(), e.value) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,247 @@
+package connmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// This file turns plans into closed connections. One trim runs at a time; who
+// asks for one meanwhile joins it.
+
+// TrimOpenConns closes the lowest-ranked peers until low water is reached, and
+// returns when they are closed. It does not wait for the silence period. If a
+// trim is running, it waits for that one instead. When ctx ends it returns, and
+// the trim stops closing unless others wait for it too. A nil ctx never ends.
+//
+// Source: seed, trim algorithm.
+func (m *Manager) TrimOpenConns(ctx context.Context) {
+	_, _ = m.Trim(ctx)
+}
+
+// Trim is [Manager.TrimOpenConns] with a result. The error is ctx.Err() if ctx
+// ended first, or [ErrClosed]; then the result is what was done so far, or empty
+// if the trim goes on for others.
+func (m *Manager) Trim(ctx context.Context) (TrimResult, error) {
+	return m.trim(ctx, TriggerManual)
+}
+
+// ForceTrim closes peers until low water is reached, in grace or not, and
+// protected ones too if that does not suffice. It is for emergencies, such as
+// memory running out; otherwise it is like [Manager.Trim].
+func (m *Manager) ForceTrim(ctx context.Context) (TrimResult, error) {
+	return m.trim(ctx, TriggerForce)
+}
+
+// TrimResult is what a trim did.
+type TrimResult struct {
+	// Figures are those of the plan.
+	Figures
+	// Trigger is what set off the trim.
+	Trigger Trigger
+	// Started is when it began to plan, and Took how long it took in all.
+	Started time.Time
+	Took    time.Duration
+	// Planning is the part of Took until the plan was made.
+	Planning time.Duration
+	// GraceEnds is when the first newcomer that was kept leaves its grace period;
+	// zero if there is none.
+	GraceEnds time.Time
+	// Closed is the peers whose connections were closed, the first to go first.
+	Closed []Verdict
+	// Spared is the number of peers that were planned to go but had left, had
+	// been protected, or had risen above the cut when their turn came.
+	Spared int
+	// Failed is the number of connections whose Close returned an error or
+	// panicked. They count as open and can be chosen again.
+	Failed int
+	// Hanging is the number of peers whose Close had not returned when the trim
+	// ended. Their connections are neither counted nor chosen again until it does.
+	Hanging int
+}
+
+// LogValue returns the result as a group, for a line of [log/slog].
+func (r TrimResult) LogValue() slog.Value {
+	attrs := []slog.Attr{
+		slog.String("trigger", r.Trigger.String()),
+		slog.Int("closed_peers", len(r.Closed)),
+		slog.Int("total", r.Total),
+		slog.Int("counted", r.Counted),
+		slog.Int("target", r.Target),
+		slog.Int("freed", r.Freed),
+		slog.Int("in_grace", r.InGrace),
+		slog.Int("protected", r.Protected),
+		slog.Duration("took", r.Took),
+	}
+	if r.Shortfall > 0 {
+		attrs = append(attrs, slog.Int("shortfall", r.Shortfall), slog.String("cause", r.Cause.String()))
+	}
+	for _, n := range []struct {
+		key string
+		n   int
+	}{{"spared", r.Spared}, {"failed", r.Failed}, {"hanging", r.Hanging}} {
+		if n.n > 0 {
+			attrs = append(attrs, slog.Int(n.key, n.n))
+		}
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// trims is the state of trimming.
+type trims struct {
+	mu      sync.Mutex // guards running and what trimRun says
+	running *trimRun
+
+	// Only the running trim uses these.
+	scan    scan
+	planner planner
+
+	hanging  atomic.Int64 // peers whose Close has been given up and has not returned
+	panicked atomic.Bool  // a panic has been logged
+	record   trimRecord
+}
+
+// trimRun is a trim under way.
+type trimRun struct {
+	trigger Trigger
+	cancel  context.CancelFunc
+	waiters int // guarded by trims.mu
+	done    chan struct{}
+	result  TrimResult // valid once done is closed
+	err     error      // likewise
+}
+
+// trim runs a trim or joins one that is at least as strong.
+func (m *Manager) trim(ctx context.Context, trigger Trigger) (TrimResult, error) {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return TrimResult{Trigger: trigger}, err
+		}
+		run, err := m.joinTrim(trigger)
+		if err != nil {
+			return TrimResult{Trigger: trigger}, err
+		}
+		select {
+		case <-run.done:
+			m.leaveTrim(run)
+		case <-ctx.Done():
+			if alone := m.leaveTrim(run); alone {
+				<-run.done // it stops now, and says what it has done
+				return run.result, ctx.Err()
+			}
+			return TrimResult{Trigger: trigger}, ctx.Err()
+		}
+		if errors.Is(run.err, context.Canceled) {
+			continue // it was stopping already when we joined
+		}
+		if run.trigger.strength() >= trigger.strength() {
+			return run.result, run.err
+		}
+		// That was a weaker trim than we want: now it is our turn.
+	}
+}
+
+// joinTrim returns the running trim, with the caller among its waiters, or
+// starts one.
+func (m *Manager) joinTrim(trigger Trigger) (*trimRun, error) {
+	t := &m.trims
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.running != nil {
+		t.running.waiters++
+		return t.running, nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	run := &trimRun{trigger: trigger, cancel: cancel, waiters: 1, done: make(chan struct{})}
+	if !m.goIfOpen(func() { m.runTrim(ctx, run) }) {
+		cancel()
+		return nil, ErrClosed
+	}
+	t.running = run
+	return run, nil
+}
+
+// leaveTrim ends a caller's interest in a trim. The last one to leave stops it.
+func (m *Manager) leaveTrim(run *trimRun) (alone bool) {
+	m.trims.mu.Lock()
+	defer m.trims.mu.Unlock()
+	if run.waiters--; run.waiters == 0 {
+		run.cancel()
+		return true
+	}
+	return false
+}
+
+// runTrim is the goroutine of a trim.
+func (m *Manager) runTrim(ctx context.Context, run *trimRun) {
+	defer func() {
+		if p := recover(); p != nil {
+			// Foreign code (host, connection, logger) panicked in the background.
+			m.panics.Add(1)
+			run.err = fmt.Errorf("connmgr: trim given up: panic in host or connection: %v", p)
+			m.logFaultOnce(&m.trims.panicked, run.err)
+		}
+		t := &m.trims
+		t.mu.Lock()
+		t.running = nil
+		t.mu.Unlock()
+		run.cancel()
+		close(run.done)
+	}()
+	run.result.Trigger = run.trigger
+	run.err = m.doTrim(ctx, &run.result)
+}
+
+// doTrim plans and closes.
+func (m *Manager) doTrim(ctx context.Context, res *TrimResult) error {
+	res.Started = m.cfg.Clock.Now()
+	m.refresh()
+	plan := m.plan(&m.trims.scan, &m.trims.planner, res.Trigger)
+	planned := m.cfg.Clock.Now()
+	res.Figures, res.GraceEnds = plan.Figures, plan.GraceEnds
+	res.Planning = planned.Sub(res.Started)
+
+	c := closer{m: m, plan: &plan, res: res}
+	c.run(ctx)
+
+	res.Took = m.cfg.Clock.Now().Sub(res.Started)
+	m.trims.record.add(res)
+	m.logTrim(res)
+	m.events.publishIfWanted(func() Event { return EventTrim{*res} })
+	return ctx.Err()
+}
+
+// refresh brings the table up to date: the host's word, and old tags.
+func (m *Manager) refresh() {
+	if m.cfg.Host != nil {
+		m.table.reconcile(m.cfg.Host)
+	}
+	m.table.sweep()
+}
+
+// plan reads the table and plans. Only the peers around the cut are asked for
+// their streams.
+func (m *Manager) plan(sc *scan, p *planner, trigger Trigger) Plan {
+	sc.read(m.table)
+	return p.plan(m.policy(), sc.peers, m.cfg.Clock.Now(), trigger, func(peers []int32) { sc.look(m, peers) })
+}
+
+// logTrim writes one line for a trim that did something. A shortfall is worth a
+// warning, but not again every silence period for as long as it lasts.
+func (m *Manager) logTrim(res *TrimResult) {
+	level := slog.LevelDebug
+	switch news := m.trims.record.shortfallIsNews(res); {
+	case res.Shortfall > 0 && news:
+		level = slog.LevelWarn
+	case len(res.Closed) > 0 || res.Failed > 0 || res.Hanging > 0:
+		level = slog.LevelInfo
+	}
+	m.cfg.Logger.Log(context.Background(), level, "connmgr: trim", "trim", *res)
+}

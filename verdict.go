@@ -1,0 +1,250 @@
+package connmgr
+
+import (
+	"fmt"
+	"iter"
+	"time"
+)
+
+// This file holds what a plan says: a verdict with a reason for every peer, and
+// the figures. Dry run, explanation, log, event and metric all render these.
+
+// Reason says why a peer is kept or closed.
+type Reason uint8
+
+const (
+	// KeptNothingToDo is a peer that could go, in a plan that needs nobody to.
+	KeptNothingToDo Reason = iota
+	// KeptAboveCut is a peer that could go but ranks too high to.
+	KeptAboveCut
+	// KeptInGrace is a peer that has not been connected for the grace period.
+	KeptInGrace
+	// KeptProtected is a peer that somebody protected.
+	KeptProtected
+	// ClosedLowScore is one of the lowest-ranked established peers.
+	ClosedLowScore
+	// ClosedHardLimit is a peer in its grace period that had to go since all
+	// connections together exceeded the hard limit.
+	ClosedHardLimit
+	// ClosedForced is an unprotected peer closed by force (memory pressure).
+	ClosedForced
+	// ClosedForcedProtected is a protected peer closed by force, after all the
+	// unprotected ones.
+	ClosedForcedProtected
+)
+
+var reasonTexts = [...]string{
+	KeptNothingToDo:       "nothing to do",
+	KeptAboveCut:          "above the cut",
+	KeptInGrace:           "in grace",
+	KeptProtected:         "protected",
+	ClosedLowScore:        "low score",
+	ClosedHardLimit:       "hard limit",
+	ClosedForced:          "forced",
+	ClosedForcedProtected: "forced, though protected",
+}
+
+// String returns the reason in a few words, without saying whether the peer is
+// kept or closed; [Reason.Closed] says that.
+func (r Reason) String() string {
+	if int(r) < len(reasonTexts) {
+		return reasonTexts[r]
+	}
+	return fmt.Sprintf("Reason(%d)", r)
+}
+
+// Closed reports whether a peer with this reason is closed.
+func (r Reason) Closed() bool { return r >= ClosedLowScore }
+
+// Trigger says what made the manager plan.
+type Trigger uint8
+
+const (
+	// TriggerManual is a call of [Manager.TrimOpenConns] or [Manager.Trim].
+	TriggerManual Trigger = iota
+	// TriggerHighWater is a connection that lifted the count above high water.
+	TriggerHighWater
+	// TriggerTick is the background tick, with the count above high water.
+	TriggerTick
+	// TriggerGrace is the end of a grace period that had kept an earlier trim
+	// from its target.
+	TriggerGrace
+	// TriggerHardLimit is a count above the hard limit: if the normal rules do
+	// not get it back to the limit, peers in grace go until high water is reached.
+	TriggerHardLimit
+	// TriggerForce is memory pressure or a call of [Manager.ForceTrim]: grace is
+	// ignored, protected peers go after the unprotected ones.
+	TriggerForce
+)
+
+var triggerTexts = [...]string{
+	TriggerManual:    "manual",
+	TriggerHighWater: "high water",
+	TriggerTick:      "tick",
+	TriggerGrace:     "grace ended",
+	TriggerHardLimit: "hard limit",
+	TriggerForce:     "force",
+}
+
+// String returns the trigger in one or two words.
+func (t Trigger) String() string {
+	if int(t) < len(triggerTexts) {
+		return triggerTexts[t]
+	}
+	return fmt.Sprintf("Trigger(%d)", t)
+}
+
+// strength orders the triggers by what they allow: a caller may be content with
+// a running trim that is at least as strong as the one it wants.
+func (t Trigger) strength() int {
+	switch t {
+	case TriggerForce:
+		return 2
+	case TriggerHardLimit:
+		return 1
+	case TriggerManual, TriggerHighWater, TriggerTick, TriggerGrace:
+		return 0
+	default:
+		return 0
+	}
+}
+
+// Cause says what kept a plan from its target; a plan can have both.
+type Cause uint8
+
+const (
+	// CauseProtected means that protected connections stand in the way.
+	CauseProtected Cause = 1 << iota
+	// CauseGrace means that connections in their grace period do.
+	CauseGrace
+)
+
+// String returns "none", "protected", "grace" or "protected and grace".
+func (c Cause) String() string {
+	switch c {
+	case 0:
+		return "none"
+	case CauseProtected:
+		return "protected"
+	case CauseGrace:
+		return "grace"
+	case CauseProtected | CauseGrace:
+		return "protected and grace"
+	default:
+		return fmt.Sprintf("Cause(%d)", c)
+	}
+}
+
+// Verdict is what a plan says about one peer.
+type Verdict struct {
+	Peer   NodeID
+	Reason Reason
+	// Score is the tag sum with the bonuses, as it decided.
+	Score int
+	// Rank is the peer's place among those that are closed: 1 goes first. It is 0
+	// for a peer that is kept.
+	Rank int
+	// Conns is the number of connections that the peer has.
+	Conns int
+}
+
+// Figures are a plan's sums. All count connections, not peers.
+type Figures struct {
+	// Total is all connections in the snapshot.
+	Total int
+	// Protected is those of protected peers, in grace or not.
+	Protected int
+	// InGrace is those of unprotected peers in their grace period.
+	InGrace int
+	// Counted is those that count against low water under the policy's budget.
+	Counted int
+	// Target is how many of the counted ones were to go; 0 if there are no more
+	// than low water.
+	Target int
+	// Freed is how many the plan closes. It exceeds what was wanted by less than
+	// the connections of the last peer closed.
+	Freed int
+	// Shortfall is how many connections more the plan would have closed had it
+	// been allowed to, and Cause says by what it was not: the target that it
+	// missed, or what it leaves above high water, whichever is more.
+	Shortfall int
+	// Cause is what the shortfall is due to; 0 if there is none.
+	Cause Cause
+}
+
+// Plan is the outcome of [PlanTrim]: exactly one verdict for each peer of the
+// snapshot, and the figures. It shares the snapshot's memory, which must not be
+// changed while the plan is in use. A plan can be read from several goroutines.
+type Plan struct {
+	Figures
+	// Trigger is what the plan was made for.
+	Trigger Trigger
+	// At is the time it was made for.
+	At time.Time
+	// GraceEnds is when the first of the unprotected peers in grace that the plan
+	// keeps leaves its grace period; zero if there is none.
+	GraceEnds time.Time
+
+	policy  Policy
+	peers   Snapshot
+	reasons []Reason // one per peer
+	victims []victim // in closing order
+}
+
+// victim is a peer that a plan closes.
+type victim struct {
+	peer int32 // index into the snapshot
+	// cut is the score above which the peer would not have been chosen. A peer
+	// whose score has risen beyond it by the time of closing is spared.
+	cut int
+}
+
+// Peers returns the number of peers in the plan.
+func (p Plan) Peers() int { return len(p.peers) }
+
+// Closes returns the number of peers that the plan closes.
+func (p Plan) Closes() int { return len(p.victims) }
+
+// Closed yields the verdicts of the peers that go, the first to go first.
+func (p Plan) Closed() iter.Seq[Verdict] {
+	return func(yield func(Verdict) bool) {
+		for rank, v := range p.victims {
+			if !yield(p.verdict(v.peer, rank+1)) {
+				return
+			}
+		}
+	}
+}
+
+// Verdicts yields the verdict of every peer: those that go in the order of
+// their going, then those that stay in the order of the snapshot.
+func (p Plan) Verdicts() iter.Seq[Verdict] {
+	return func(yield func(Verdict) bool) {
+		for v := range p.Closed() {
+			if !yield(v) {
+				return
+			}
+		}
+		for i, r := range p.reasons {
+			if !r.Closed() && !yield(p.verdict(int32(i), 0)) {
+				return
+			}
+		}
+	}
+}
+
+// Verdict returns the verdict of one peer. It takes time linear in the number
+// of peers.
+func (p Plan) Verdict(id NodeID) (Verdict, bool) {
+	for v := range p.Verdicts() {
+		if v.Peer == id {
+			return v, true
+		}
+	}
+	return Verdict{}, false
+}
+
+func (p Plan) verdict(i int32, rank int) Verdict {
+	s := &p.peers[i]
+	return Verdict{Peer: s.ID, Reason: p.reasons[i], Score: p.policy.Score(s), Rank: rank, Conns: int(s.Conns)}
+}
