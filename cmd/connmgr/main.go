@@ -1,0 +1,83 @@
+// Command connmgr shows the connection manager at work on real libp2p nodes.
+//
+// Exit status: 0 when all went well, 1 when something failed (of a demo: when it
+// broke a promise), 2 when the command line is wrong, 130 when interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+// run executes one command line and returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var failure *failure
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(stderr, "connmgr: interrupted")
+		return exitInterrupted
+	case errors.As(err, &failure):
+		fmt.Fprintf(stderr, "connmgr: %v\n", failure.err)
+		return exitFailed
+	default: // everything else comes from reading the command line
+		fmt.Fprintf(stderr, "connmgr: %v (see '%s --help')\n", err, called(root, args))
+		return exitUsage
+	}
+}
+
+// failure marks an error that is not the fault of the command line.
+type failure struct{ err error }
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// called returns the command that the arguments name, to point at its help.
+func called(root *cobra.Command, args []string) string {
+	if cmd, _, err := root.Find(args); err == nil {
+		return cmd.CommandPath()
+	}
+	return root.CommandPath()
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "connmgr",
+		Short:         "Connection manager for peer-to-peer nodes",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.AddCommand(newDemo())
+	return root
+}
