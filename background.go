@@ -2,6 +2,7 @@ package connmgr
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -28,11 +29,15 @@ func (m *Manager) trimInBackground() {
 		now := m.cfg.Clock.Now()
 		tick := s.takeTick(now)
 		if tick {
-			_ = m.safely(func() error { m.refresh(); return nil })
+			if err := m.safely(func() error { m.refresh(); return nil }); err != nil {
+				m.logFaultOnce(&m.trims.panicked, fmt.Errorf("host: %w", err))
+			}
 		}
+		s.observe(now, m.trims.record.lastTrim())
 		if trigger, ok := s.due(now, m.ConnCount(), m.Limits(), tick); ok {
 			res, _ := m.trim(context.Background(), trigger)
 			s.trimmed(m.cfg.Clock.Now(), &res, m.Limits())
+			s.observe(m.cfg.Clock.Now(), res)
 		}
 	}
 }
@@ -47,6 +52,7 @@ type schedule struct {
 	// graceEnds is when a newcomer that kept the last trim from its target leaves
 	// its grace period; zero if none did. It does not wait for the silence.
 	graceEnds time.Time
+	observed  time.Time // when the trim began that graceEnds is from
 	// hardQuietUntil keeps the hard limit from planning in vain at every new
 	// connection, after a trim that could not get below it.
 	hardQuietUntil time.Time
@@ -103,10 +109,18 @@ func (s *schedule) trimmed(now time.Time, res *TrimResult, l Limits) {
 	if res.Trigger == TriggerHardLimit && (len(res.Closed) == 0 || res.Total-res.Freed > l.HardLimit) {
 		s.hardQuietUntil = s.quietUntil
 	}
-	if res.Cause&CauseGrace != 0 {
-		s.graceEnds = res.GraceEnds
-		if soonest := now.Add(s.grace / retrySpacing); s.graceEnds.Before(soonest) {
-			s.graceEnds = soonest
-		}
+}
+
+// observe takes note of the last trim, whoever asked for it: if grace kept it
+// from its target, another is due when the grace of the oldest newcomer ends.
+func (s *schedule) observe(now time.Time, last TrimResult) {
+	if last.Started.Equal(s.observed) {
+		return
+	}
+	s.observed = last.Started
+	if s.graceEnds = last.GraceEnds; last.Cause&CauseGrace == 0 {
+		s.graceEnds = time.Time{}
+	} else if soonest := now.Add(s.grace / retrySpacing); s.graceEnds.Before(soonest) {
+		s.graceEnds = soonest
 	}
 }

@@ -64,16 +64,22 @@ func (c *closer) run(ctx context.Context) {
 	for range min(victims, closeWorkers) {
 		start()
 	}
-	check := time.NewTicker(closePatience / 4)
+	patience := closePatience
+	ended := ctx.Done()
+	check := time.NewTicker(patience / 4)
 	defer check.Stop()
 	for len(workers) > 0 {
 		select {
 		case w := <-exited:
 			delete(workers, w)
+		case <-ended:
+			// Nobody waits for the result any more; what is under way may finish.
+			ended, patience = nil, closePatience/10
+			check.Reset(patience / 4)
 		case now := <-check.C:
 			for w := range workers {
 				since := w.busySince.Load()
-				if since <= 0 || now.UnixNano()-since < int64(closePatience) || !w.busySince.CompareAndSwap(since, workerLost) {
+				if since <= 0 || now.UnixNano()-since < int64(patience) || !w.busySince.CompareAndSwap(since, workerLost) {
 					continue
 				}
 				delete(workers, w)
@@ -81,7 +87,9 @@ func (c *closer) run(ctx context.Context) {
 				c.mu.Lock()
 				c.res.Hanging++
 				c.mu.Unlock()
-				start()
+				if ctx.Err() == nil {
+					start()
+				}
 			}
 		}
 	}

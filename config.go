@@ -93,9 +93,10 @@ type Config struct {
 	EarlyTagTTL time.Duration
 	// MaxIdlePeers bounds the peers that are remembered for their tags alone,
 	// connected and protected ones not counted, so that strangers cannot fill
-	// memory. Beyond it the one idle the longest is forgotten. The bound is kept
-	// for each shard of the table, so forgetting can start a little earlier.
-	// Default 65,536; Zero means none is remembered.
+	// memory. Beyond it one that has been idle long is forgotten. Each of the
+	// table's 128 shards keeps its part of the bound, so it is rounded up to a
+	// multiple of 128, and a shard can be full a little before all are. Default
+	// 65,536; Zero means none is remembered.
 	MaxIdlePeers int
 	// MaxTagsPerPeer bounds the tags of one peer, decaying ones included. A tag
 	// too many is dropped and counted. Default 256; must be positive.

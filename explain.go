@@ -12,7 +12,7 @@ import (
 // now. It closes nothing, and asks every connection for its streams.
 func (m *Manager) DryRun(trigger Trigger) Plan {
 	if m.cfg.Host != nil && !m.closed.Load() {
-		m.table.reconcile(m.cfg.Host)
+		m.reconcile(m.cfg.Host)
 	}
 	var sc scan
 	sc.read(m.table)

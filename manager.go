@@ -61,19 +61,22 @@ func New(cfg Config) (*Manager, error) {
 		}
 	}
 	if !cfg.ManualStart {
-		m.Start()
+		return m, m.Start()
 	}
 	return m, nil
 }
 
 // Start begins background work: automatic trims, decay, sweeps and the watch on
-// memory. New has called it already unless [Config.ManualStart] is set. Calls
-// after the first, or after Close, do nothing.
-func (m *Manager) Start() {
+// memory. New has called it already unless [Config.ManualStart] is set. Starting
+// twice is the same as once; after Close it returns [ErrClosed].
+func (m *Manager) Start() error {
 	m.life.Lock()
 	defer m.life.Unlock()
-	if m.started || m.closed.Load() {
-		return
+	if m.closed.Load() {
+		return ErrClosed
+	}
+	if m.started {
+		return nil
 	}
 	m.started = true
 	m.background.Go(m.trimInBackground)
@@ -81,6 +84,7 @@ func (m *Manager) Start() {
 	if m.memory != nil {
 		m.background.Go(m.watchMemory)
 	}
+	return nil
 }
 
 // Close stops background work and waits for it. It closes no connections. Calls

@@ -19,12 +19,9 @@ func (m *Manager) Connected(peer NodeID, conn Conn) {
 		return
 	}
 	slot := connSlot{conn: conn, direction: directionOf(conn.Stat()), opened: m.table.now()}
-	if !m.table.connect(peer, slot, slot.opened) {
+	if !m.connect(peer, slot) {
 		m.ignored.duplicate.Add(1)
 		return
-	}
-	if m.events.wanted() {
-		m.events.publish(EventConnected{Peer: peer, Direction: slot.direction, At: m.table.time(slot.opened)})
 	}
 	if m.table.conns.Load() > int64(m.limits.Load().HighWater) {
 		m.wake()
@@ -38,13 +35,32 @@ func (m *Manager) Disconnected(peer NodeID, conn Conn) {
 	if m.ignore(conn) {
 		return
 	}
-	if !m.table.disconnect(peer, conn) {
+	if !m.disconnect(peer, conn) {
 		m.ignored.unknown.Add(1)
-		return
+	}
+}
+
+// connect adds a connection, tells subscribers, and reports whether it is new.
+func (m *Manager) connect(peer NodeID, slot connSlot) bool {
+	if !m.table.connect(peer, slot) {
+		return false
 	}
 	if m.events.wanted() {
-		m.events.publish(EventDisconnected{Peer: peer, At: m.table.clock.Now()})
+		m.events.publish(EventConnected{Peer: peer, Direction: slot.direction, At: m.cfg.Clock.Now()})
 	}
+	return true
+}
+
+// disconnect removes a connection, tells subscribers, and reports whether it was
+// there.
+func (m *Manager) disconnect(peer NodeID, conn Conn) bool {
+	if !m.table.disconnect(peer, conn) {
+		return false
+	}
+	if m.events.wanted() {
+		m.events.publish(EventDisconnected{Peer: peer, At: m.cfg.Clock.Now()})
+	}
+	return true
 }
 
 // ignore reports whether a notification is to be ignored, and counts it then.
@@ -80,7 +96,7 @@ const closeRunning = math.MaxUint32
 const closingPatience = 30 * time.Second
 
 // connect adds a connection to the table and reports whether it is new.
-func (r *registry) connect(peer NodeID, slot connSlot, since instant) bool {
+func (r *registry) connect(peer NodeID, slot connSlot) bool {
 	s := r.lock(peer)
 	defer s.mu.Unlock()
 	rec := s.findLocked(peer)
@@ -99,7 +115,7 @@ func (r *registry) connect(peer NodeID, slot connSlot, since instant) bool {
 		if rec.state == recordIdle {
 			s.unidleLocked(rec)
 		}
-		rec.state, rec.since, rec.connectedOnce = recordConnected, since, true
+		rec.state, rec.since, rec.connectedOnce = recordConnected, slot.opened, true
 		rec.conn = slot
 		s.counts.peers++
 	}
@@ -199,7 +215,8 @@ func (rec *record) eachConn(f func(*connSlot)) {
 // The host's answer and the notifications race. A connection that was notified
 // after the host was asked is kept; one that went after that is taken for alive
 // until the next time, which costs at most a superfluous Close.
-func (r *registry) reconcile(host Host) {
+func (m *Manager) reconcile(host Host) {
+	r := m.table
 	asked := r.now()
 	conns := host.Connections()
 	alive := make(map[Conn]struct{}, len(conns))
@@ -217,29 +234,37 @@ func (r *registry) reconcile(host Host) {
 		if !stat.Opened.IsZero() {
 			opened = min(asked, r.instant(stat.Opened))
 		}
-		r.connect(peer, connSlot{conn: c, direction: directionOf(stat), opened: opened}, opened)
+		m.connect(peer, connSlot{conn: c, direction: directionOf(stat), opened: opened})
 	}
+	for _, gone := range r.connsBefore(asked) {
+		if _, ok := alive[gone.conn]; !ok {
+			m.disconnect(gone.peer, gone.conn)
+		}
+	}
+}
 
-	type dead struct {
-		peer NodeID
-		conn Conn
-	}
-	var gone []dead
+// peerConn is a connection with its peer.
+type peerConn struct {
+	peer NodeID
+	conn Conn
+}
+
+// connsBefore returns the connections that the table has known since before a
+// moment.
+func (r *registry) connsBefore(at instant) (conns []peerConn) {
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()
 		for rec := range s.connectedLocked {
 			rec.eachConn(func(slot *connSlot) {
-				if _, ok := alive[slot.conn]; !ok && slot.opened < asked {
-					gone = append(gone, dead{rec.id, slot.conn})
+				if slot.opened < at {
+					conns = append(conns, peerConn{rec.id, slot.conn})
 				}
 			})
 		}
 		s.mu.Unlock()
 	}
-	for _, d := range gone {
-		r.disconnect(d.peer, d.conn)
-	}
+	return conns
 }
 
 func (r *registry) knows(peer NodeID, conn Conn) bool {

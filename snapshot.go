@@ -21,7 +21,6 @@ func (sc *scan) read(r *registry) {
 	now := r.now()
 	expected := int(r.conns.Load())
 	sc.peers = resize(sc.peers, expected)[:0]
-	clear(sc.conns) // so that connections long gone can be collected
 	sc.conns = resize(sc.conns, expected)[:0]
 	for i := range r.shards {
 		s := &r.shards[i]
@@ -36,6 +35,9 @@ func (sc *scan) read(r *registry) {
 		s.mu.Unlock()
 	}
 }
+
+// release lets go of the connections, so that closed ones can be collected.
+func (sc *scan) release() { clear(sc.conns) }
 
 // peerStateLocked returns what the rules look at, but for the streams, and the
 // first open connection, nil if there is none.

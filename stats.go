@@ -110,6 +110,13 @@ func (t *trimRecord) add(res *TrimResult) {
 	t.last.Closed = nil
 }
 
+// lastTrim returns the last trim that has ended, without its closed peers.
+func (t *trimRecord) lastTrim() TrimResult {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last
+}
+
 // shortfallIsNews reports whether a trim fell short and the one before did not,
 // or for another cause.
 func (t *trimRecord) shortfallIsNews(res *TrimResult) bool {

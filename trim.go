@@ -210,18 +210,22 @@ func (m *Manager) doTrim(ctx context.Context, res *TrimResult) error {
 
 	c := closer{m: m, plan: &plan, res: res}
 	c.run(ctx)
+	m.trims.scan.release()
 
 	res.Took = m.cfg.Clock.Now().Sub(res.Started)
 	m.trims.record.add(res)
 	m.logTrim(res)
 	m.events.publishIfWanted(func() Event { return EventTrim{*res} })
+	if res.Cause&CauseGrace != 0 {
+		m.wake() // the background loop tries again when the grace ends
+	}
 	return ctx.Err()
 }
 
 // refresh brings the table up to date: the host's word, and old tags.
 func (m *Manager) refresh() {
 	if m.cfg.Host != nil {
-		m.table.reconcile(m.cfg.Host)
+		m.reconcile(m.cfg.Host)
 	}
 	m.table.sweep()
 }

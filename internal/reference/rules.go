@@ -26,10 +26,10 @@ type Rules struct {
 
 // Peer is a connected peer.
 type Peer struct {
-	ID                             string
-	Since                          time.Time
-	TagSum, Connections, Streams   int
-	HasOutboundConnection, Protect bool
+	ID                           string
+	Since                        time.Time
+	TagSum, Connections, Streams int
+	Outbound, Protected          bool
 }
 
 // Trigger is what the plan is for, as far as the rules care.
@@ -82,7 +82,7 @@ func (r Rules) Plan(peers []Peer, now time.Time, trigger Trigger) Outcome {
 	for _, p := range peers {
 		out.Score[p.ID] = r.score(p)
 		out.Total += p.Connections
-		if p.Protect {
+		if p.Protected {
 			out.Protected += p.Connections
 		}
 	}
@@ -94,7 +94,7 @@ func (r Rules) Plan(peers []Peer, now time.Time, trigger Trigger) Outcome {
 	}
 	// "then protected": for force, all count, or low water could not be reached.
 	leftOut := func(p Peer) bool {
-		return p.Protect && r.LeaveOutProtected && trigger != Force
+		return p.Protected && r.LeaveOutProtected && trigger != Force
 	}
 
 	// 1. "Peers in their grace period are neither counted nor closed."
@@ -104,7 +104,7 @@ func (r Rules) Plan(peers []Peer, now time.Time, trigger Trigger) Outcome {
 		if established(p) && !leftOut(p) {
 			out.Counted += p.Connections
 		}
-		if !established(p) && !p.Protect {
+		if !established(p) && !p.Protected {
 			out.InGrace += p.Connections
 		}
 	}
@@ -119,7 +119,7 @@ func (r Rules) Plan(peers []Peer, now time.Time, trigger Trigger) Outcome {
 	var candidates, newcomers, protected []Peer
 	for _, p := range peers {
 		switch {
-		case p.Protect:
+		case p.Protected:
 			protected = append(protected, p)
 			out.Why[p.ID] = Protected
 		case !established(p):
@@ -213,7 +213,7 @@ func (r Rules) sort(peers []Peer, out *Outcome) {
 		if x, y := a.Streams > 0, b.Streams > 0; x != y {
 			return !x
 		}
-		if x, y := a.HasOutboundConnection, b.HasOutboundConnection; x != y {
+		if x, y := a.Outbound, b.Outbound; x != y {
 			return !x
 		}
 		if a.Streams != b.Streams {
@@ -233,7 +233,7 @@ func (r Rules) sort(peers []Peer, out *Outcome) {
 // connection, plus ActiveBonus if it has an open stream." It saturates.
 func (r Rules) score(p Peer) int {
 	score := big.NewInt(int64(p.TagSum))
-	if p.HasOutboundConnection {
+	if p.Outbound {
 		score.Add(score, big.NewInt(int64(r.OutboundBonus)))
 	}
 	if p.Streams > 0 {
