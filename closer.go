@@ -96,6 +96,9 @@ func (c *closer) run(ctx context.Context) {
 	slices.SortFunc(c.res.Closed, func(a, b Verdict) int { return cmp.Compare(a.Rank, b.Rank) })
 }
 
+// finished reports whether every victim had its turn.
+func (c *closer) finished() bool { return int(c.next.Load()) >= len(c.plan.victims) }
+
 // work closes victims until there are none, ctx ends, or the worker is given up.
 func (c *closer) work(ctx context.Context, w *closeWorker) {
 	for ctx.Err() == nil && !c.m.closed.Load() {
@@ -105,10 +108,11 @@ func (c *closer) work(ctx context.Context, w *closeWorker) {
 		}
 		v := c.plan.victims[i]
 		verdict := c.plan.verdict(v.peer, i+1)
+		planned := planned{cut: v.cut, since: c.plan.peers[v.peer].Since}
 
 		since := time.Now().UnixNano()
 		w.busySince.Store(since)
-		closed, failed := c.closePeer(v.cut, verdict)
+		closed, failed := c.closePeer(verdict, planned)
 		if !w.busySince.CompareAndSwap(since, 0) {
 			c.m.trims.hanging.Add(-1)
 			return
@@ -135,8 +139,8 @@ func (c *closer) work(ctx context.Context, w *closeWorker) {
 // closePeer checks a victim once more and closes its connections, and returns
 // how many it closed and how many would not be closed. Both are 0 if the peer is
 // spared.
-func (c *closer) closePeer(cut int, verdict Verdict) (closed, failed int) {
-	conns := c.recheck(cut, verdict)
+func (c *closer) closePeer(verdict Verdict, planned planned) (closed, failed int) {
+	conns := c.recheck(verdict, planned)
 	host := c.m.cfg.Host
 	switch {
 	case len(conns) == 0:
@@ -181,10 +185,16 @@ func (c *closer) closeConn(verdict Verdict, conn Conn) bool {
 	return err == nil
 }
 
+// planned is what recheck holds the present against.
+type planned struct {
+	cut   int
+	since time.Time
+}
+
 // recheck looks at a victim once more, and marks its connections as closing. It
-// returns none if the peer has left, was protected since the plan was made, or
-// has risen above the cut.
-func (c *closer) recheck(cut int, verdict Verdict) []Conn {
+// returns none if the peer has left (it may have come back, and is new then), was
+// protected since the plan was made, or has risen above the cut.
+func (c *closer) recheck(verdict Verdict, planned planned) []Conn {
 	policy := &c.plan.policy
 	var streams int32
 	if policy.ActiveBonus > 0 {
@@ -202,7 +212,10 @@ func (c *closer) recheck(cut int, verdict Verdict) []Conn {
 	}
 	state, _ := r.peerStateLocked(s, rec, now)
 	state.Streams = streams
-	if state.Protected && verdict.Reason != ClosedForcedProtected || policy.Score(&state) > cut {
+	switch {
+	case !state.Since.Equal(planned.since),
+		state.Protected && verdict.Reason != ClosedForcedProtected,
+		policy.Score(&state) > planned.cut:
 		return nil
 	}
 	return r.beginCloseLocked(s, rec)

@@ -93,10 +93,8 @@ type Config struct {
 	EarlyTagTTL time.Duration
 	// MaxIdlePeers bounds the peers that are remembered for their tags alone,
 	// connected and protected ones not counted, so that strangers cannot fill
-	// memory. Beyond it one that has been idle long is forgotten. Each of the
-	// table's 128 shards keeps its part of the bound, so it is rounded up to a
-	// multiple of 128, and a shard can be full a little before all are. Default
-	// 65,536; Zero means none is remembered.
+	// memory. Beyond it one of those idle the longest is forgotten. Default 65,536;
+	// Zero means none is remembered.
 	MaxIdlePeers int
 	// MaxTagsPerPeer bounds the tags of one peer, decaying ones included. A tag
 	// too many is dropped and counted. Default 256; must be positive.
@@ -164,10 +162,11 @@ func (l Limits) validate() error {
 // withDefaults returns the configuration with every default and every [Zero]
 // replaced by the value it stands for, or an error that names the field.
 func (c Config) withDefaults() (Config, error) {
-	if c.LowWater == 0 && c.HighWater > 0 {
-		c.LowWater = min(DefaultLowWater, c.HighWater)
+	low := DefaultLowWater
+	if c.HighWater > 0 || c.HighWater == Zero {
+		low = min(low, orDefault(c.HighWater, 0))
 	}
-	c.LowWater = orDefault(c.LowWater, DefaultLowWater)
+	c.LowWater = orDefault(c.LowWater, low)
 	c.HighWater = orDefault(c.HighWater, max(DefaultHighWater, c.LowWater))
 	hard := c.HighWater + c.HighWater/2
 	if hard < c.HighWater { // overflow: a high water of "practically none"

@@ -49,8 +49,12 @@ type DecayingValue struct {
 	Added time.Time
 	// LastBump is when the value was last bumped. Decay does not change it.
 	LastBump time.Time
-	// BumpedTo is the value that the last bump left.
-	BumpedTo int
+	// BumpedTo is the value that the last bump left, and BumpedFrom the time from
+	// which that decays: the last decay before the bump, or Added if there was none.
+	// From the two, what is left can be worked out at any time without adding up
+	// the rounding of each decay.
+	BumpedTo   int
+	BumpedFrom time.Time
 	// Now is the time for which the function is asked. In decay that is when the
 	// interval ended, however late the function runs.
 	Now time.Time
@@ -71,13 +75,15 @@ type DecayingTag struct {
 	next     instant     // when it is due; guarded by decayer.mu
 }
 
-// decayingEntry is a peer's value of a decaying tag.
+// decayingEntry is a peer's value of a decaying tag; see [DecayingValue].
 type decayingEntry struct {
-	tag      *DecayingTag
-	value    int
-	added    instant
-	bumped   instant
-	bumpedTo int
+	tag        *DecayingTag
+	value      int
+	added      instant
+	decayed    instant // the last decay, or added if there was none
+	bumped     instant
+	bumpedTo   int
+	bumpedFrom instant
 }
 
 // decayer is the set of decaying tags. It is never locked together with a shard.
@@ -102,7 +108,7 @@ func (m *Manager) RegisterDecayingTag(name string, interval time.Duration, decay
 		decay:    decay,
 		bump:     bump,
 	}
-	t.next = now + instant(t.interval)
+	t.next = now.plus(t.interval)
 	d := &m.decay
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -136,7 +142,7 @@ func (t *DecayingTag) Bump(peer NodeID, delta int) error {
 	for try := 1; ; try++ {
 		old, existed := m.table.decayingEntry(peer, t)
 		if !existed {
-			old = decayingEntry{tag: t, added: now, bumped: now}
+			old = newEntry(t, now)
 		}
 		after := t.bump(m.decayingValue(peer, old, now), delta)
 		var err error
@@ -166,17 +172,22 @@ func (t *DecayingTag) Bump(peer NodeID, delta int) error {
 				if rec.rare == nil {
 					rec.rare = new(rare)
 				}
-				rec.rare.decaying = append(rec.rare.decaying, decayingEntry{tag: t, added: now})
+				rec.rare.decaying = append(rec.rare.decaying, newEntry(t, now))
 				e = &rec.rare.decaying[len(rec.rare.decaying)-1]
 			}
 			before := e.value
-			e.value, e.bumpedTo, e.bumped = after, after, now
+			e.value, e.bumped = after, now
+			e.bumpedTo, e.bumpedFrom = after, e.decayed
 			rec.changeSum(before, after)
 		})
 		if stored {
 			return err
 		}
 	}
+}
+
+func newEntry(t *DecayingTag, now instant) decayingEntry {
+	return decayingEntry{tag: t, added: now, decayed: now, bumped: now, bumpedFrom: now}
 }
 
 // Remove takes the tag from a peer, before it returns. That the peer does not
@@ -271,9 +282,11 @@ func (m *Manager) decayTick(now instant) {
 		for _, t := range d.tags {
 			if t.next <= now && !t.closed.Load() {
 				// Whoever set the clock ahead by years does not wait for it all.
-				t.next = max(t.next, now-maxCatchUp*instant(t.interval))
+				if behind := time.Duration(now-t.next) / t.interval; behind > maxCatchUp {
+					t.next += instant(behind-maxCatchUp) * instant(t.interval)
+				}
 				due[t] = t.next
-				t.next += instant(t.interval)
+				t.next = t.next.plus(t.interval)
 			}
 		}
 		d.mu.Unlock()
@@ -320,7 +333,7 @@ func (m *Manager) decayShard(s *shard, due map[*DecayingTag]instant) {
 				decided = append(decided, v)
 			}
 		}
-		visits = s.applyDecay(m.table, decided, try >= maxUpserts)
+		visits = s.applyDecay(decided, due, try >= maxUpserts)
 	}
 }
 
@@ -339,7 +352,7 @@ func (m *Manager) decideDecay(v *visit, at instant) (ok bool) {
 
 // applyDecay stores what was decided, and returns what has changed meanwhile and
 // must be decided anew; with force, both changes are added up instead.
-func (s *shard) applyDecay(r *registry, decided []visit, force bool) (again []visit) {
+func (s *shard) applyDecay(decided []visit, due map[*DecayingTag]instant, force bool) (again []visit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range decided {
@@ -366,7 +379,7 @@ func (s *shard) applyDecay(r *registry, decided []visit, force bool) (again []vi
 			continue
 		}
 		before := e.value
-		e.value = v.after
+		e.value, e.decayed = v.after, due[e.tag]
 		rec.changeSum(before, v.after)
 	}
 	return again
@@ -374,13 +387,14 @@ func (s *shard) applyDecay(r *registry, decided []visit, force bool) (again []vi
 
 func (m *Manager) decayingValue(peer NodeID, e decayingEntry, now instant) DecayingValue {
 	return DecayingValue{
-		Tag:      e.tag,
-		Peer:     peer,
-		Added:    m.table.time(e.added),
-		LastBump: m.table.time(e.bumped),
-		BumpedTo: e.bumpedTo,
-		Now:      m.table.time(now),
-		Value:    e.value,
+		Tag:        e.tag,
+		Peer:       peer,
+		Added:      m.table.time(e.added),
+		LastBump:   m.table.time(e.bumped),
+		BumpedTo:   e.bumpedTo,
+		BumpedFrom: m.table.time(e.bumpedFrom),
+		Now:        m.table.time(now),
+		Value:      e.value,
 	}
 }
 

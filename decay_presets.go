@@ -30,13 +30,13 @@ func DecayLinear(factor float64) DecayFunc {
 	}
 }
 
-// DecayHalfLife halves values once per halfLife after the last bump, whatever
-// the tag's interval, and removes the tag when it comes to less than a half. It
-// is worked out from the last bump each time, so rounding does not add up.
+// DecayHalfLife halves values once per halfLife, whatever the tag's interval, and
+// removes the tag when it comes to less than a half. Rounding does not add up: the
+// value is worked out from the last bump each time. A bump counts as if it had
+// come right after the decay before it.
 func DecayHalfLife(halfLife time.Duration) DecayFunc {
 	return func(v DecayingValue) (int, bool) {
-		idle := max(0, v.Now.Sub(v.LastBump))
-		halvings := float64(idle) / float64(halfLife)
+		halvings := float64(v.Now.Sub(v.BumpedFrom)) / float64(halfLife)
 		after := math.Round(float64(v.BumpedTo) * math.Exp2(-halvings))
 		return saturatingInt(after), after == 0
 	}

@@ -113,7 +113,7 @@ func (r *registry) connect(peer NodeID, slot connSlot) bool {
 		rec.rare.conns = append(rec.rare.conns, slot)
 	} else {
 		if rec.state == recordIdle {
-			s.unidleLocked(rec)
+			r.unidleLocked(s, rec)
 		}
 		rec.state, rec.since, rec.connectedOnce = recordConnected, slot.opened, true
 		rec.conn = slot
@@ -126,6 +126,7 @@ func (r *registry) connect(peer NodeID, slot connSlot) bool {
 
 // disconnect removes a connection from the table and reports whether it was there.
 func (r *registry) disconnect(peer NodeID, conn Conn) bool {
+	defer r.forgetIdle()
 	var now instant
 	if r.limits.retention > 0 { // else nothing is kept that would need a date
 		now = r.now()

@@ -22,7 +22,7 @@ type lane struct {
 	keys  []key
 	conns int // connections of all candidates together
 	// keys[:sure] are taken whatever the live connections say, keys[end:] are
-	// not; undecided narrows the two.
+	// not; mayGo narrows the two.
 	sure, end int
 	ask       []int32
 }
@@ -84,48 +84,34 @@ func (l *lane) add(policy *Policy, peers Snapshot, peer int32, age time.Duration
 	l.conns += int(peers[peer].Conns)
 }
 
-// undecided returns the peers whose live streams decide whether they are among
-// those that free the target, given that all keys were made without streams.
+// mayGo returns the peers that may be among those that free the target, given
+// that all keys were made without streams.
 //
 // Streams raise a score by at most the active bonus. So if s is the score of the
 // last one taken without regard to streams, it lies between s and s + bonus with
 // regard to them: whoever is below s - bonus goes, whoever is above s + bonus
-// stays. With a bonus, those that go are asked as well: their score is reported.
-func (l *lane) undecided(policy *Policy, target int) []int32 {
-	l.sure, l.end = 0, len(l.keys)
-	from := 0
-	if l.conns <= target {
-		l.sure = len(l.keys)
-		if policy.ActiveBonus == 0 {
-			return nil
-		}
-	} else {
+// stays. Those that go anyway are asked as well, since streams decide their order
+// and show in their score.
+func (l *lane) mayGo(policy *Policy, target int) []int32 {
+	if l.conns > target {
 		taken := firstToGo(l.keys, target, func(a, b *key) int { return cmp.Compare(a.score, b.score) })
 		s := l.keys[taken-1].score
 		low, high := addSaturating(s, -policy.ActiveBonus), addSaturating(s, policy.ActiveBonus)
 		l.sure = partition(l.keys, func(k *key) bool { return k.score < low })
 		l.end = l.sure + partition(l.keys[l.sure:], func(k *key) bool { return k.score <= high })
-		if policy.ActiveBonus == 0 {
-			if l.end == taken { // everybody with score s goes
-				l.sure = taken
-				return nil
-			}
-			from = l.sure
-		}
 	}
 	l.ask = l.ask[:0]
-	for _, k := range l.keys[from:l.end] {
+	for _, k := range l.keys[:l.end] {
 		l.ask = append(l.ask, k.peer)
 	}
 	return l.ask
 }
 
-// rescore makes the keys of the peers that undecided named anew, now that their
+// rescore makes the keys of the peers that mayGo named anew, now that their
 // streams are known.
 func (l *lane) rescore(policy *Policy, peers Snapshot) {
-	asked := l.keys[l.end-len(l.ask) : l.end]
-	for i := range asked {
-		k := &asked[i]
+	for i := range l.keys[:l.end] {
+		k := &l.keys[i]
 		*k = makeKey(policy, &peers[k.peer], k.peer, k.age)
 	}
 }

@@ -89,7 +89,7 @@ type planner struct {
 // look fills in PeerState.Streams for the peers at the given places of the
 // snapshot. Only a live connection knows its streams, and asking every one would
 // cost more than the rest of the plan, so the planner asks for those peers alone
-// whose place in the order depends on it.
+// that may have to go.
 type look func(peers []int32)
 
 // plan is PlanTrim. With a nil look, the snapshot knows all streams already.
@@ -105,7 +105,7 @@ func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Tr
 		conns := int(s.Conns)
 		plan.Total += conns
 		age := now.Sub(s.Since)
-		switch inGrace := age < policy.GracePeriod && !force; {
+		switch inGrace := policy.GracePeriod > 0 && age < policy.GracePeriod && !force; {
 		case s.Protected:
 			plan.Protected += conns
 			p.reasons[i] = KeptProtected
@@ -146,6 +146,7 @@ func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Tr
 	if plan.Target > 0 {
 		p.markKept(&p.established, KeptAboveCut)
 	}
+	missed := plan.Target - plan.Freed // newcomers that go below do not make up for it
 
 	// Above the hard limit, peers in grace go too, until high water is reached.
 	if left := plan.Total - plan.Freed; trigger == TriggerHardLimit && left > policy.HardLimit {
@@ -154,11 +155,12 @@ func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Tr
 	// By force, protected peers go after all the others.
 	if left := plan.Target - plan.Freed; force && left > 0 {
 		plan.Freed += p.take(&p.protected, policy, peers, left, ClosedForcedProtected, look)
+		missed = plan.Target - plan.Freed
 	}
 
 	plan.reasons, plan.victims = p.reasons, p.victims
 	plan.findGraceEnd()
-	plan.explainShortfall()
+	plan.explainShortfall(max(0, missed))
 	return plan
 }
 
@@ -177,10 +179,9 @@ func (p *Plan) findGraceEnd() {
 }
 
 // explainShortfall says by how much the plan misses what it was to reach, and
-// what it was not allowed to close.
-func (p *Plan) explainShortfall() {
-	missed := max(0, p.Target-p.Freed)
-	aboveHigh := max(0, p.Total-p.Freed-p.policy.HighWater)
+// what it was not allowed to close. missed is what is left of the target.
+func (p *Plan) explainShortfall(missed int) {
+	aboveHigh := max(0, p.Total-p.Freed-max(p.policy.HighWater, p.policy.LowWater))
 	p.Shortfall = max(missed, aboveHigh)
 
 	// All counted candidates are gone, so what is left of the target is protected.
@@ -215,10 +216,8 @@ func (p *planner) take(l *lane, policy *Policy, peers Snapshot, target int, reas
 	}
 	l.sure, l.end = 0, len(l.keys)
 	if look != nil {
-		if undecided := l.undecided(policy, target); len(undecided) > 0 {
-			look(undecided)
-			l.rescore(policy, peers)
-		}
+		look(l.mayGo(policy, target))
+		l.rescore(policy, peers)
 	}
 	taken := l.cut(policy, peers, target)
 

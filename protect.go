@@ -42,6 +42,7 @@ func (s *ProtectStore) Protect(peer NodeID, tag string) {
 // is still protected under another one.
 func (s *ProtectStore) Unprotect(peer NodeID, tag string) (protected bool) {
 	now := s.table.now()
+	defer s.table.forgetIdle()
 	sh := s.table.lock(peer)
 	defer sh.mu.Unlock()
 	rec := sh.findLocked(peer)

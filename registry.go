@@ -2,6 +2,7 @@ package connmgr
 
 import (
 	"hash/maphash"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,14 @@ const (
 
 // instant is a moment in nanoseconds since the registry was made.
 type instant int64
+
+// plus returns the moment d later, or the last one there is. d is not negative.
+func (i instant) plus(d time.Duration) instant {
+	if sum := i + instant(d); sum >= i {
+		return sum
+	}
+	return math.MaxInt64
+}
 
 // ref is a record's place in its shard, counted from 1; 0 is none.
 type ref uint32
@@ -94,16 +103,19 @@ type registry struct {
 	epoch  time.Time
 	limits registryLimits
 	// conns is the number of connections, closing ones not counted.
-	conns  atomic.Int64
+	conns atomic.Int64
+	// idle is the number of idle peers. After each change that can raise it,
+	// forgetIdle brings it back to the limit.
+	idle   atomic.Int64
 	shards [shardCount]shard
 }
 
 // registryLimits bound what the table remembers.
 type registryLimits struct {
-	idlePerShard int
-	tagsPerPeer  int
-	retention    time.Duration
-	earlyTTL     time.Duration
+	idlePeers   int
+	tagsPerPeer int
+	retention   time.Duration
+	earlyTTL    time.Duration
 }
 
 // shard is a part of the table. mu guards all fields after it.
@@ -113,14 +125,18 @@ type shard struct {
 	chunks [][]record
 	used   ref // records handed out so far: those up to here exist
 	free   ref // first of the records given back
-	// idle is the idle peers, the one idle the longest first. They are at most
-	// registryLimits.idlePerShard.
+	// idle is the idle peers, the one idle the longest first.
 	idleFirst, idleLast ref
 	idleCount           int
-	counts              shardCounts
+	// idleSince is since when the first of them is idle, nobodyIdle if there is none.
+	// It is written under the lock, and read without.
+	idleSince atomic.Int64
+	counts    shardCounts
 
 	_ [64]byte // keeps the next shard's lock off this cache line
 }
+
+const nobodyIdle = math.MaxInt64
 
 // shardCounts are kept up to date, so that statistics need no walk.
 type shardCounts struct {
@@ -139,14 +155,15 @@ func newRegistry(cfg *Config) *registry {
 		clock: cfg.Clock,
 		epoch: cfg.Clock.Now(),
 		limits: registryLimits{
-			idlePerShard: (cfg.MaxIdlePeers + shardCount - 1) / shardCount,
-			tagsPerPeer:  cfg.MaxTagsPerPeer,
-			retention:    cfg.TagRetention,
-			earlyTTL:     cfg.EarlyTagTTL,
+			idlePeers:   cfg.MaxIdlePeers,
+			tagsPerPeer: cfg.MaxTagsPerPeer,
+			retention:   cfg.TagRetention,
+			earlyTTL:    cfg.EarlyTagTTL,
 		},
 	}
 	for i := range r.shards {
 		r.shards[i].index = make(map[NodeID]ref)
+		r.shards[i].idleSince.Store(nobodyIdle)
 	}
 	return r
 }
@@ -203,8 +220,7 @@ func (s *shard) removeLocked(rec *record) {
 	s.free = i
 }
 
-// idleLocked puts a record at the end of the idle list, and forgets the first
-// one if there are too many now, which can be the record itself.
+// idleLocked puts a record at the end of the idle list.
 func (r *registry) idleLocked(s *shard, rec *record, now instant) {
 	i := s.index[rec.id]
 	rec.state, rec.since = recordIdle, now
@@ -213,23 +229,44 @@ func (r *registry) idleLocked(s *shard, rec *record, now instant) {
 		s.at(s.idleLast).next = i
 	} else {
 		s.idleFirst = i
+		s.idleSince.Store(int64(now))
 	}
 	s.idleLast = i
 	s.idleCount++
-	if s.idleCount > r.limits.idlePerShard {
-		first := s.at(s.idleFirst)
-		s.unidleLocked(first)
-		s.removeLocked(first)
-		s.counts.evicted++
+	r.idle.Add(1)
+}
+
+// forgetIdle forgets the peers idle the longest until there are no more idle ones
+// than the limit. It is called without a lock.
+func (r *registry) forgetIdle() {
+	for r.idle.Load() > int64(r.limits.idlePeers) {
+		s := &r.shards[0]
+		for i := range r.shards {
+			if other := &r.shards[i]; other.idleSince.Load() < s.idleSince.Load() {
+				s = other
+			}
+		}
+		s.mu.Lock()
+		if s.idleFirst != 0 {
+			first := s.at(s.idleFirst)
+			r.unidleLocked(s, first)
+			s.removeLocked(first)
+			s.counts.evicted++
+		}
+		s.mu.Unlock()
 	}
 }
 
 // unidleLocked takes a record out of the idle list.
-func (s *shard) unidleLocked(rec *record) {
+func (r *registry) unidleLocked(s *shard, rec *record) {
 	if rec.prev != 0 {
 		s.at(rec.prev).next = rec.next
 	} else {
 		s.idleFirst = rec.next
+		s.idleSince.Store(nobodyIdle)
+		if rec.next != 0 {
+			s.idleSince.Store(int64(s.at(rec.next).since))
+		}
 	}
 	if rec.next != 0 {
 		s.at(rec.next).prev = rec.prev
@@ -238,6 +275,7 @@ func (s *shard) unidleLocked(rec *record) {
 	}
 	rec.prev, rec.next = 0, 0
 	s.idleCount--
+	r.idle.Add(-1)
 }
 
 // settleLocked files a record that has no connection where it belongs, after a
@@ -247,12 +285,15 @@ func (r *registry) settleLocked(s *shard, rec *record, now instant) {
 	case rec.state == recordConnected:
 	case rec.isProtected():
 		if rec.state == recordIdle {
-			s.unidleLocked(rec)
+			r.unidleLocked(s, rec)
 		}
-		rec.state, rec.since = recordShielded, now
+		if rec.state == recordFree { // else it keeps the date it has
+			rec.since = now
+		}
+		rec.state = recordShielded
 	case rec.tags.empty() && rec.decayingLen() == 0:
 		if rec.state == recordIdle {
-			s.unidleLocked(rec)
+			r.unidleLocked(s, rec)
 		}
 		s.removeLocked(rec)
 	case rec.state != recordIdle:
@@ -280,9 +321,11 @@ func (r *registry) edit(id NodeID, f func(*shard, *record)) {
 		f(s, rec)
 	}
 	s.mu.Unlock()
+	r.forgetIdle()
 }
 
-// sweep forgets idle peers whose time is over and those whose last tag decayed.
+// sweep forgets idle peers whose time is over and those whose last tag decayed,
+// and lets connections count again that were closed long ago and are still there.
 func (r *registry) sweep() {
 	now := r.now()
 	for i := range r.shards {
@@ -302,8 +345,13 @@ func (r *registry) sweep() {
 			if expired {
 				s.counts.expired++
 			}
-			s.unidleLocked(rec)
+			r.unidleLocked(s, rec)
 			s.removeLocked(rec)
+		}
+		if s.counts.closing > 0 {
+			for rec := range s.connectedLocked {
+				rec.eachConn(func(slot *connSlot) { r.isOpenLocked(s, slot, now) })
+			}
 		}
 		s.mu.Unlock()
 	}

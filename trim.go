@@ -219,6 +219,9 @@ func (m *Manager) doTrim(ctx context.Context, res *TrimResult) error {
 	if res.Cause&CauseGrace != 0 {
 		m.wake() // the background loop tries again when the grace ends
 	}
+	if m.closed.Load() && !c.finished() {
+		return ErrClosed
+	}
 	return ctx.Err()
 }
 

@@ -154,7 +154,8 @@ type Figures struct {
 	Total int
 	// Protected is those of protected peers, in grace or not.
 	Protected int
-	// InGrace is those of unprotected peers in their grace period.
+	// InGrace is those of unprotected peers in their grace period; 0 in a forced
+	// plan, to which grace means nothing.
 	InGrace int
 	// Counted is those that count against low water under the policy's budget.
 	Counted int

@@ -90,7 +90,7 @@ func (r Rules) Plan(peers []Peer, now time.Time, trigger Trigger) Outcome {
 	// "Established: connected longer ago than the grace period." For force,
 	// "grace is ignored".
 	established := func(p Peer) bool {
-		return trigger == Force || !p.Since.Add(r.GracePeriod).After(now)
+		return trigger == Force || r.GracePeriod == 0 || !p.Since.Add(r.GracePeriod).After(now)
 	}
 	// "then protected": for force, all count, or low water could not be reached.
 	leftOut := func(p Peer) bool {
