@@ -88,7 +88,9 @@ type ConnInfo struct {
 }
 
 // PeerInfo returns what the manager knows about a peer. It reports false for a
-// peer that has neither a connection nor a tag nor a protection.
+// peer that it does not remember: one that has neither a connection nor a tag nor
+// a protection. (One whose last tag decayed is remembered until the next
+// background tick or trim.)
 func (m *Manager) PeerInfo(peer NodeID) (PeerInfo, bool) {
 	r := m.table
 	s := r.lock(peer)

@@ -62,7 +62,8 @@ type Trigger uint8
 const (
 	// TriggerManual is a call of [Manager.TrimOpenConns] or [Manager.Trim].
 	TriggerManual Trigger = iota
-	// TriggerHighWater is a connection that lifted the count above high water.
+	// TriggerHighWater is a count above high water, noticed at a new connection, at
+	// a change of limits, or when the silence period ended.
 	TriggerHighWater
 	// TriggerTick is the background tick, with the count above high water.
 	TriggerTick

@@ -3,10 +3,12 @@ module github.com/dep2p/connmgr/cmd
 go 1.26.0
 
 require (
+	github.com/creack/pty v1.1.24
 	github.com/dep2p/connmgr v0.0.0
 	github.com/dep2p/connmgr/connmgrlibp2p v0.0.0
 	github.com/libp2p/go-libp2p v0.51.0
 	github.com/multiformats/go-multiaddr v0.16.1
+	github.com/rogpeppe/go-internal v1.16.0
 	github.com/spf13/cobra v1.10.2
 	golang.org/x/term v0.47.0
 )

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
-
 	"github.com/dep2p/connmgr/cmd/internal/demo"
 	"github.com/spf13/cobra"
 )
@@ -30,10 +27,10 @@ Nothing leaves this machine. The exit status is 1 if a promise was broken.`,
 				return err
 			}
 			err := demo.Run(cmd.Context(), opts, cmd.OutOrStdout())
-			if err != nil && !errors.Is(err, context.Canceled) {
+			if err != nil {
 				return &failure{err}
 			}
-			return err
+			return nil
 		},
 	}
 	f := cmd.Flags()

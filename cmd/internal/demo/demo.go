@@ -47,6 +47,7 @@ func Run(ctx context.Context, opts Options, out io.Writer) error {
 		report, err = d.judge(ctx)
 		report.Seconds = time.Since(started).Seconds()
 	}
+	d.screen.rest() // what comes now is farewells
 	d.tearDown()
 	<-watched // the last trims are told before the outcome
 	switch {
@@ -106,8 +107,8 @@ func setUp(ctx context.Context, opts Options, out io.Writer) (*performance, erro
 	}
 	d.screen.say("One libp2p node on loopback, guarded by connmgr: low water %d, high water %d, grace %v.",
 		opts.Low, opts.High, opts.Grace)
-	d.screen.say("Starting %d more nodes that will connect to it over %s (seed %d).",
-		opts.Peers, transportText(opts.Transport), opts.Seed)
+	d.screen.say("Starting %s to connect to it over %s (seed %d).",
+		plural(opts.Peers, "more node"), transportText(opts.Transport), opts.Seed)
 	if d.crowd, err = newCrowd(ctx, opts, rng, d.guarded.ID()); err != nil {
 		return fail(err)
 	}
@@ -130,7 +131,7 @@ func (d *performance) play(ctx context.Context) error {
 	settlers := d.crowd[:(len(d.crowd)+1)/2]
 	burst := d.crowd[len(settlers):]
 
-	d.screen.say("%d nodes connect and settle in.", len(settlers))
+	d.screen.say("%s and settle in.", pluralVerb(len(settlers), "node", "connect"))
 	if err := d.bring(ctx, settlers); err != nil {
 		return err
 	}
@@ -152,7 +153,7 @@ func (d *performance) play(ctx context.Context) error {
 	}
 
 	if len(burst) > 0 {
-		d.screen.say("The other %d nodes come in one burst.", len(burst))
+		d.screen.say("%s in one burst.", pluralVerb(len(burst), "more node", "come"))
 	}
 	if err := d.bring(ctx, burst); err != nil {
 		return err
@@ -168,23 +169,36 @@ func (d *performance) play(ctx context.Context) error {
 // bring lets nodes connect, and has them tagged.
 func (d *performance) bring(ctx context.Context, nodes crowd) error {
 	to := peer.AddrInfo{ID: d.guarded.ID(), Addrs: d.guarded.Addrs()}
-	if err := nodes.connect(ctx, to); err != nil {
-		return err
-	}
-	for _, n := range nodes {
+	return inParallel(len(nodes), func(i int) error {
+		n := nodes[i]
+		// It gets its tags before it dials, since a trim can come right after, and
+		// again afterwards, since tags of one who is not there are kept briefly.
 		if err := d.stage.enter(n.id(), n.role); err != nil {
 			return err
 		}
-	}
-	return nil
+		if err := n.connect(ctx, peer.AddrInfo{ID: to.ID, Addrs: addrsFor(n.transport, to.Addrs)}); err != nil {
+			return err
+		}
+		if err := d.stage.enter(n.id(), n.role); err != nil {
+			return err
+		}
+		n.settled = time.Now().Add(d.opts.Grace)
+		return nil
+	})
 }
 
 // settle waits until the last grace period is over and no trim is due.
 func (d *performance) settle(ctx context.Context) error {
 	core := d.cm.Core()
+	last, calm := -1, 0
 	quiet := func() bool {
 		plan := core.DryRun(connmgr.TriggerTick)
-		return plan.GraceEnds.IsZero() && plan.Total <= d.opts.High
+		due := plan.Total > d.opts.High && plan.Closes() > 0
+		// A trim under way has an effect every few milliseconds.
+		if calm++; plan.Total != last || core.Stats().Closing > 0 {
+			last, calm = plan.Total, 0
+		}
+		return plan.GraceEnds.IsZero() && !due && calm >= 5
 	}
 	err := until(ctx, quiet, d.opts.Grace+10*time.Second)
 	if ctx.Err() != nil {
@@ -221,7 +235,7 @@ func (d *performance) watch() {
 
 // show writes the outcome.
 func (d *performance) show(r *Report, out io.Writer) error {
-	r.Trims = d.program
+	r.Trims = append([]trimLine{}, d.program...) // in JSON an empty list, not null
 	if d.opts.JSON {
 		enc := json.NewEncoder(out)
 		enc.SetIndent("", "  ")

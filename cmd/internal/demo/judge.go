@@ -3,6 +3,9 @@ package demo
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,7 +40,7 @@ type Fate struct {
 	Transport string `json:"transport"`
 	// Connected is the node's own word.
 	Connected bool `json:"connected"`
-	// Protected says whether the guarded node protects it.
+	// Protected says whether the guarded node was told to protect it.
 	Protected bool `json:"protected"`
 	// Established says whether it is connected and beyond its grace period.
 	Established bool `json:"established"`
@@ -51,6 +54,11 @@ type Fate struct {
 	Trim int `json:"trim,omitempty"`
 
 	closedEarlyAt time.Duration // its age if it was closed within its grace period
+	// settled is from when on the manager had to count and rank it: its grace
+	// period was over and it had all its tags.
+	settled time.Time
+	// trimStarted is when the trim that closed it began to plan.
+	trimStarted time.Time
 }
 
 // Promise is something the connection manager promises, and whether it was kept.
@@ -64,8 +72,16 @@ type Promise struct {
 // judge questions the crowd.
 func (d *performance) judge(ctx context.Context) (Report, error) {
 	// A connection that was closed here takes a moment to be gone there.
-	agree := func() bool { return d.outside() == d.cm.Core().ConnCount() }
-	agreeErr := until(ctx, agree, 5*time.Second)
+	agreeErr := until(ctx, d.agree, 5*time.Second)
+	// A trim is told of when its last connection has been closed.
+	told := func() bool {
+		went := d.trimmed()
+		return !slices.ContainsFunc(d.crowd, func(n *node) bool {
+			_, trimmed := went[connmgr.NodeID(n.id())]
+			return !trimmed && !n.connected(d.guarded.ID())
+		})
+	}
+	_ = until(ctx, told, 2*time.Second) // if it stays untold, a promise is broken
 	if ctx.Err() != nil {
 		return Report{}, ctx.Err()
 	}
@@ -78,14 +94,7 @@ func (d *performance) judge(ctx context.Context) (Report, error) {
 	for v := range plan.Verdicts() {
 		kept[v.Peer] = v
 	}
-	went := make(map[connmgr.NodeID]trimmed)
-	d.screen.mu.Lock()
-	for _, t := range d.program {
-		for _, v := range t.closed {
-			went[v.Peer] = trimmed{v, t.Number}
-		}
-	}
-	d.screen.mu.Unlock()
+	went := d.trimmed()
 	for _, n := range d.crowd {
 		r.Nodes = append(r.Nodes, d.fate(n, kept, went))
 	}
@@ -96,7 +105,31 @@ func (d *performance) judge(ctx context.Context) (Report, error) {
 // trimmed is a verdict that a trim carried out.
 type trimmed struct {
 	connmgr.Verdict
-	trim int
+	trim    int
+	started time.Time
+}
+
+// trimmed returns who was closed by the trims so far.
+func (d *performance) trimmed() map[connmgr.NodeID]trimmed {
+	went := make(map[connmgr.NodeID]trimmed)
+	d.screen.mu.Lock()
+	defer d.screen.mu.Unlock()
+	for _, t := range d.program {
+		for _, v := range t.closed {
+			went[v.Peer] = trimmed{v, t.Number, t.started}
+		}
+	}
+	return went
+}
+
+// agree reports whether the guarded node and every node of the crowd say the same
+// about their connection.
+func (d *performance) agree() bool {
+	return !slices.ContainsFunc(d.crowd, func(n *node) bool {
+		info, _ := d.cm.Core().PeerInfo(connmgr.NodeID(n.id()))
+		inside := slices.ContainsFunc(info.Conns, func(c connmgr.ConnInfo) bool { return !c.Closing })
+		return n.connected(d.guarded.ID()) != inside
+	})
 }
 
 // outside counts the nodes that say they are connected.
@@ -114,18 +147,27 @@ func (d *performance) fate(n *node, kept map[connmgr.NodeID]connmgr.Verdict, wen
 	f := Fate{
 		Node: n.name, Peer: peer.ID(id).String(), Role: n.role.name, Transport: n.transport,
 		Connected: n.connected(d.guarded.ID()),
-		Protected: d.cm.IsProtected(n.id(), ""),
+		Protected: n.role.protect != "", // as it was told to, whatever it remembers
 		Returned:  n.returned,
+		settled:   n.settled,
 	}
 	if v, ok := kept[id]; ok {
 		f.Score = v.Score
-		f.Reason = v.Reason.String()
 		f.Established = v.Reason != connmgr.KeptInGrace
-		if len(went) > 0 && v.Reason == connmgr.KeptNothingToDo {
-			f.Reason = connmgr.KeptAboveCut.String() // of the last trim
+		switch {
+		case v.Reason == connmgr.KeptProtected, v.Reason == connmgr.KeptInGrace:
+			f.Reason = v.Reason.String()
+		case d.passedOver(f.settled):
+			f.Reason = connmgr.KeptAboveCut.String()
+		case len(went) > 0:
+			f.Reason = "too new for the last trim"
+		default:
+			f.Reason = connmgr.KeptNothingToDo.String()
 		}
 	} else if t, ok := went[id]; ok {
-		f.Score, f.Reason, f.Trim = t.Score, t.Reason.String(), t.trim
+		f.Score, f.Reason, f.Trim, f.trimStarted = t.Score, t.Reason.String(), t.trim, t.started
+	} else if f.Connected {
+		f.Reason = "unknown to the connection manager"
 	} else {
 		f.Reason = "lost its connection, but not to a trim"
 	}
@@ -135,11 +177,17 @@ func (d *performance) fate(n *node, kept map[connmgr.NodeID]connmgr.Verdict, wen
 	return f
 }
 
+// passedOver reports whether a trim spared a peer that had settled by then.
+func (d *performance) passedOver(settled time.Time) bool {
+	d.screen.mu.Lock()
+	defer d.screen.mu.Unlock()
+	return slices.ContainsFunc(d.program, func(t trimLine) bool { return !settled.After(t.started) })
+}
+
 // promises says of each promise whether it was kept.
 func promises(nodes []Fate, opts Options, inside int, agreed bool) []Promise {
 	connected, protected := 0, 0
-	var lostProtected, early []string
-	var best, worst *Fate // the best that went, the worst that stayed
+	var lostProtected, early, lost []string
 	for i := range nodes {
 		f := &nodes[i]
 		if f.Connected {
@@ -154,22 +202,14 @@ func promises(nodes []Fate, opts Options, inside int, agreed bool) []Promise {
 		if f.closedEarlyAt > 0 {
 			early = append(early, fmt.Sprintf("%s after %v", f.Node, f.closedEarlyAt.Round(time.Millisecond)))
 		}
-		switch {
-		case f.Trim > 0 && !f.Connected && (best == nil || f.Score > best.Score):
-			best = f
-		case f.Connected && f.Established && !f.Protected && (worst == nil || f.Score < worst.Score):
-			worst = f
+		if !f.Connected && f.Trim == 0 {
+			lost = append(lost, f.Node)
 		}
 	}
-	order := Promise{Promise: "nobody went who scored higher than an unprotected established peer that stayed", Kept: true}
-	switch {
-	case best == nil:
-		order.Detail = "nobody went"
-	case worst == nil:
-		order.Detail = "no unprotected established peer stayed"
-	default:
-		order.Kept = best.Score <= worst.Score
-		order.Detail = fmt.Sprintf("best that went: %d (%s), worst that stayed: %d (%s)", best.Score, best.Node, worst.Score, worst.Node)
+	high := fmt.Sprintf("%d, high water %d", connected, opts.High)
+	stuck := connected > opts.High && connected == protected-len(lostProtected)
+	if stuck {
+		high += ", all of them protected"
 	}
 	return []Promise{
 		{
@@ -177,11 +217,11 @@ func promises(nodes []Fate, opts Options, inside int, agreed bool) []Promise {
 			Kept:    len(lostProtected) == 0,
 			Detail:  orList(lostProtected, fmt.Sprintf("%d of %d", protected-len(lostProtected), protected)),
 		},
-		order,
+		orderPromise(nodes),
 		{
-			Promise: "connections are at or below high water",
-			Kept:    connected <= opts.High,
-			Detail:  fmt.Sprintf("%d, high water %d", connected, opts.High),
+			Promise: "connections are at or below high water, unless only protected ones are left",
+			Kept:    connected <= opts.High || stuck,
+			Detail:  high,
 		},
 		{
 			Promise: "nobody was closed within its grace period",
@@ -189,11 +229,53 @@ func promises(nodes []Fate, opts Options, inside int, agreed bool) []Promise {
 			Detail:  orList(early, fmt.Sprintf("grace %v", opts.Grace)),
 		},
 		{
+			Promise: "nobody lost its connection but to a trim",
+			Kept:    len(lost) == 0,
+			Detail:  orList(lost, fmt.Sprintf("%d trimmed", len(nodes)-connected)),
+		},
+		{
 			Promise: "the node and its peers agree on who is connected",
 			Kept:    agreed,
 			Detail:  fmt.Sprintf("%d say the peers, %d says the node", connected, inside),
 		},
 	}
+}
+
+// orderPromise says whether each trim closed the lowest-ranked. Those that stayed
+// count if they had settled when the trim began; whoever settled later was none of
+// its business.
+func orderPromise(nodes []Fate) Promise {
+	p := Promise{Promise: "nobody went who scored higher than an unprotected established peer that stayed", Kept: true}
+	best := make(map[int]*Fate) // that went, by trim
+	for i := range nodes {
+		f := &nodes[i]
+		if b := best[f.Trim]; f.Trim > 0 && !f.Connected && (b == nil || f.Score > b.Score) {
+			best[f.Trim] = f
+		}
+	}
+	if len(best) == 0 {
+		p.Detail = "nobody went"
+		return p
+	}
+	p.Detail = "no unprotected established peer stayed"
+	narrowest := math.MaxInt // of the distances between worst and best
+	for _, trim := range slices.Sorted(maps.Keys(best)) {
+		b := best[trim]
+		var worst *Fate // that stayed, even if a later trim closed it
+		for i := range nodes {
+			f := &nodes[i]
+			stayed := f.Connected && f.Established || f.Trim > trim
+			if stayed && !f.Protected && !f.settled.After(b.trimStarted) && (worst == nil || f.Score < worst.Score) {
+				worst = f
+			}
+		}
+		if worst != nil && worst.Score-b.Score < narrowest {
+			narrowest = worst.Score - b.Score
+			p.Kept = narrowest >= 0
+			p.Detail = fmt.Sprintf("trim %d: best that went: %d (%s), worst that stayed: %d (%s)", trim, b.Score, b.Node, worst.Score, worst.Node)
+		}
+	}
+	return p
 }
 
 func orList(names []string, otherwise string) string {

@@ -81,12 +81,17 @@ type node struct {
 	lost     time.Time  // when its last connection went
 	leaving  bool       // it closes the connection itself
 	returned bool       // it left and came back
+	settled  time.Time  // when its grace period is over at the latest
 }
 
 // newNode starts a node of the crowd. It only dials.
 func newNode(name string, key crypto.PrivKey, transport string, guarded peer.ID) (*node, error) {
+	listen := libp2p.NoListenAddrs
+	if transport == "quic" { // it dials from where it listens, else from any address
+		listen = libp2p.ListenAddrStrings("/ip4/127.0.0.1/udp/0/quic-v1")
+	}
 	h, err := libp2p.New(append(nodeOptions(key, transport),
-		libp2p.NoListenAddrs,
+		listen,
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}),
 	)...)
 	if err != nil {
@@ -94,9 +99,10 @@ func newNode(name string, key crypto.PrivKey, transport string, guarded peer.ID)
 	}
 	n := &node{name: name, transport: transport, host: h}
 	h.Network().Notify(&network.NotifyBundle{DisconnectedF: func(_ network.Network, c network.Conn) {
-		if c.RemotePeer() == guarded {
-			n.mu.Lock()
-			defer n.mu.Unlock()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		// The news of an old connection's end can come after a new one was dialled.
+		if c.RemotePeer() == guarded && !c.Stat().Opened.Before(n.dialled) {
 			n.lost = time.Now()
 		}
 	}})
@@ -115,7 +121,8 @@ func (n *node) connect(ctx context.Context, to peer.AddrInfo) error {
 		return fmt.Errorf("node %s cannot connect: %w", n.name, err)
 	}
 	for range n.role.streams {
-		if err := n.openStream(ctx, to.ID); err != nil {
+		// Without grace it can be trimmed before it gets to say hello.
+		if err := n.openStream(ctx, to.ID); err != nil && n.connected(to.ID) {
 			return fmt.Errorf("node %s cannot open a stream: %w", n.name, err)
 		}
 	}
@@ -194,13 +201,6 @@ func newCrowd(ctx context.Context, opts Options, rng *rand.ChaCha8, guarded peer
 		return nil, err
 	}
 	return nodes, nil
-}
-
-// connect makes the nodes dial, all at once.
-func (c crowd) connect(ctx context.Context, to peer.AddrInfo) error {
-	return inParallel(len(c), func(i int) error {
-		return c[i].connect(ctx, peer.AddrInfo{ID: to.ID, Addrs: addrsFor(c[i].transport, to.Addrs)})
-	})
 }
 
 func (c crowd) close() {

@@ -22,15 +22,18 @@ type screen struct {
 	mu        sync.Mutex // guards all following fields
 	out       io.Writer
 	terminal  bool
-	live      string // the live line as it stands on the terminal
+	live      string // what the live line on the terminal says
 	lastCount int
 	lastLine  time.Time // when a count was last written as a plain line
+	resting   bool      // counts are of no interest any more
+	columns   int       // of the terminal; 0 if unknown
 }
 
 func newScreen(out io.Writer, opts Options) *screen {
 	s := &screen{opts: opts, started: time.Now(), out: out, lastCount: -1}
 	if f, ok := out.(*os.File); ok {
 		s.terminal = term.IsTerminal(int(f.Fd()))
+		s.columns, _, _ = term.GetSize(int(f.Fd()))
 	}
 	return s
 }
@@ -45,8 +48,8 @@ func (s *screen) say(format string, args ...any) {
 	if s.live != "" {
 		fmt.Fprint(s.out, "\r\x1b[K")
 	}
-	fmt.Fprintf(s.out, "%5.1fs  %s\n", time.Since(s.started).Seconds(), fmt.Sprintf(format, args...))
-	fmt.Fprint(s.out, s.live)
+	fmt.Fprintln(s.out, s.stamp(fmt.Sprintf(format, args...)))
+	s.paintLocked()
 }
 
 // count shows the number of connections against the watermarks.
@@ -56,19 +59,44 @@ func (s *screen) count(conns int) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if conns == s.lastCount {
+	if s.resting {
 		return
 	}
 	if s.terminal {
-		s.lastCount = conns
-		s.live = fmt.Sprintf("%5.1fs  %s", time.Since(s.started).Seconds(), gauge(conns, s.opts))
-		fmt.Fprint(s.out, "\r\x1b[K"+s.live)
+		s.live = gauge(conns, s.opts)
+		fmt.Fprint(s.out, "\r\x1b[K")
+		s.paintLocked()
 		return
 	}
-	if time.Since(s.lastLine) >= 500*time.Millisecond {
+	if conns != s.lastCount && time.Since(s.lastLine) >= 500*time.Millisecond {
 		s.lastCount, s.lastLine = conns, time.Now()
-		fmt.Fprintf(s.out, "%5.1fs  %s\n", time.Since(s.started).Seconds(), gauge(conns, s.opts))
+		fmt.Fprintln(s.out, s.stamp(gauge(conns, s.opts)))
 	}
+}
+
+// stamp puts the time since the start before a text.
+func (s *screen) stamp(text string) string {
+	return fmt.Sprintf("%5.1fs  %s", time.Since(s.started).Seconds(), text)
+}
+
+// paintLocked writes the live line, if there is one, at the beginning of an empty
+// line.
+func (s *screen) paintLocked() {
+	if s.live == "" {
+		return
+	}
+	line := s.stamp(s.live)
+	if s.columns > 0 {
+		line = line[:min(len(line), s.columns-1)] // a wrapped line cannot be taken back
+	}
+	fmt.Fprint(s.out, line)
+}
+
+// rest ends the counting.
+func (s *screen) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resting = true
 }
 
 // endLive takes the live line off the terminal.
@@ -83,7 +111,7 @@ func (s *screen) endLive() {
 
 // gauge draws a count against the watermarks.
 func gauge(conns int, opts Options) string {
-	const width = 40
+	const width = 20 // so that the line fits 80 columns with counts of four digits
 	full := max(opts.Peers, opts.High)
 	at := func(n int) int { return min(n*width/full, width-1) }
 	bar := []byte(strings.Repeat(".", width))
@@ -95,7 +123,7 @@ func gauge(conns int, opts Options) string {
 	if conns > opts.High {
 		state = "ABOVE high"
 	}
-	return fmt.Sprintf("[%s] %3d connections, low %d, high %d: %s", bar, conns, opts.Low, opts.High, state)
+	return fmt.Sprintf("[%s] %s, low %d, high %d: %s", bar, plural(conns, "connection"), opts.Low, opts.High, state)
 }
 
 // trimLine is what the demo tells of a trim.
@@ -111,7 +139,8 @@ type trimLine struct {
 	Left      int     `json:"left"`
 	Millis    float64 `json:"took_ms"`
 
-	closed []connmgr.Verdict
+	closed  []connmgr.Verdict
+	started time.Time
 }
 
 func newTrimLine(number int, r *connmgr.TrimResult) trimLine {
@@ -119,6 +148,7 @@ func newTrimLine(number int, r *connmgr.TrimResult) trimLine {
 		Number: number, Trigger: r.Trigger.String(), Closed: len(r.Closed), Counted: r.Counted,
 		InGrace: r.InGrace, Protected: r.Protected, Left: r.Total,
 		Millis: float64(r.Took.Microseconds()) / 1000, closed: r.Closed,
+		started: r.Started,
 	}
 	for i, v := range r.Closed {
 		if t.Left -= v.Conns; i == 0 {
@@ -134,8 +164,8 @@ func (t *trimLine) text() string {
 	if t.Lowest != t.Highest {
 		scores = fmt.Sprintf("scores %d to %d", t.Lowest, t.Highest)
 	}
-	return fmt.Sprintf("trim %d (%s): closed %s (%s), kept %d protected, left %d in grace alone; %d connections remain",
-		t.Number, t.Trigger, plural(t.Closed, "peer"), scores, t.Protected, t.InGrace, t.Left)
+	return fmt.Sprintf("trim %d (%s): closed %s (%s), kept %d protected, left alone %d in grace; %s left",
+		t.Number, t.Trigger, plural(t.Closed, "peer"), scores, t.Protected, t.InGrace, plural(t.Left, "connection"))
 }
 
 func plural(n int, noun string) string {
@@ -143,4 +173,12 @@ func plural(n int, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// pluralVerb is a subject and what it does: "1 node connects", "2 nodes connect".
+func pluralVerb(n int, noun, verb string) string {
+	if n == 1 {
+		verb += "s"
+	}
+	return plural(n, noun) + " " + verb
 }

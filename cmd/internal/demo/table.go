@@ -13,7 +13,7 @@ import (
 // text is the report: who stayed, who went, and the promises.
 func (r *Report) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%d of %d nodes are connected, %d were closed.\n\n", r.Connected, r.Peers, r.closed())
+	fmt.Fprintf(&b, "\n%d of %d nodes are connected, %d went.\n\n", r.Connected, r.Peers, r.closed())
 	r.table(&b)
 	b.WriteString("\nPromises, as the nodes that dialled see it:\n")
 	for _, p := range r.Promises {
