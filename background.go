@@ -2,7 +2,6 @@ package connmgr
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -13,6 +12,14 @@ import (
 // another leave their grace one after another, and a trim for each would be
 // wasteful.
 const retrySpacing = 10
+
+// A trim looks at every peer. With a hard limit close to high water it frees a few
+// connections only, and strangers could cause one with each that they open. So
+// after a trim of the hard limit that freed less than a tenth, the next one waits.
+const (
+	hardWorthwhile = 10
+	hardSpacing    = 100 * time.Millisecond
+)
 
 // trimInBackground trims when there are too many connections, and sweeps old
 // tags, until Close.
@@ -29,15 +36,13 @@ func (m *Manager) trimInBackground() {
 		now := m.cfg.Clock.Now()
 		tick := s.takeTick(now)
 		if tick {
-			if err := m.safely(func() error { m.refresh(); return nil }); err != nil {
-				m.logFaultOnce(&m.trims.panicked, fmt.Errorf("host: %w", err))
-			}
+			_ = m.refresh() // logged and counted
 		}
-		s.observe(now, m.trims.record.lastTrim())
+		last, number := m.trims.record.lastTrim()
+		s.observe(now, last, number)
 		if trigger, ok := s.due(now, m.ConnCount(), m.Limits(), tick); ok {
 			res, _ := m.trim(context.Background(), trigger)
 			s.trimmed(m.cfg.Clock.Now(), &res, m.Limits())
-			s.observe(m.cfg.Clock.Now(), res)
 		}
 	}
 }
@@ -52,9 +57,10 @@ type schedule struct {
 	// graceEnds is when a newcomer that kept the last trim from its target leaves
 	// its grace period; zero if none did. It does not wait for the silence.
 	graceEnds time.Time
-	observed  time.Time // when the trim began that graceEnds is from
-	// hardQuietUntil keeps the hard limit from planning in vain at every new
-	// connection, after a trim that could not get below it.
+	observed  uint64 // the number of the trim that graceEnds is from
+	// hardQuietUntil is when the hard limit may set off a trim again: at once after
+	// one that was worth it, shortly after one that was hardly, and after the silence
+	// when one could not get below the limit.
 	hardQuietUntil time.Time
 }
 
@@ -106,18 +112,23 @@ func (s *schedule) due(now time.Time, conns int, l Limits, tick bool) (Trigger, 
 // trimmed notes that an automatic trim has ended.
 func (s *schedule) trimmed(now time.Time, res *TrimResult, l Limits) {
 	s.quietUntil = now.Add(s.silence)
-	if res.Trigger == TriggerHardLimit && (len(res.Closed) == 0 || res.Total-res.Freed > l.HardLimit) {
-		s.hardQuietUntil = s.quietUntil
+	if res.Trigger == TriggerHardLimit {
+		switch {
+		case len(res.Closed) == 0 || res.Total-res.Freed > l.HardLimit:
+			s.hardQuietUntil = s.quietUntil
+		case res.Freed < res.Total/hardWorthwhile:
+			s.hardQuietUntil = now.Add(min(hardSpacing, s.silence))
+		}
 	}
 }
 
 // observe takes note of the last trim, whoever asked for it: if grace kept it
 // from its target, another is due when the grace of the oldest newcomer ends.
-func (s *schedule) observe(now time.Time, last TrimResult) {
-	if last.Started.Equal(s.observed) {
+func (s *schedule) observe(now time.Time, last TrimResult, number uint64) {
+	if number == s.observed {
 		return
 	}
-	s.observed = last.Started
+	s.observed = number
 	if s.graceEnds = last.GraceEnds; last.Cause&CauseGrace == 0 {
 		s.graceEnds = time.Time{}
 	} else if soonest := now.Add(s.grace / retrySpacing); s.graceEnds.Before(soonest) {

@@ -53,7 +53,7 @@ func TestConnectedReturnsAtOnceThoughItSetsOffATrim(t *testing.T) {
 
 func TestAutomaticTrimsKeepSilenceBetweenThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := tight(1, 3)
+		cfg := tight(1, 5)
 		cfg.SilencePeriod = time.Minute
 		m, host := newNode(t, cfg)
 		fill := func(prefix connmgr.NodeID) {
@@ -134,6 +134,28 @@ func TestATrimIsTriedAgainWhenGraceEnds(t *testing.T) {
 	})
 }
 
+func TestATrimAskedForIsTriedAgainWhenGraceEndsToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := tight(2, 4)
+		cfg.GracePeriod = time.Minute
+		cfg.SilencePeriod = 24 * time.Hour
+		m, host := newNode(t, cfg)
+		connectMany(host, 5)
+		advance(time.Minute) // the manager has trimmed by itself, and keeps silence now
+		for i := range 6 {
+			host.Connect(peerID(100 + i))
+		}
+		advance(time.Second)
+		if res := trim(t, m); len(res.Closed) != 0 || res.Cause != connmgr.CauseGrace {
+			t.Fatalf("closed %v, cause %v; want none, and grace as the cause", closedPeers(res), res.Cause)
+		}
+		advance(59 * time.Second)
+		if host.Len() != 2 {
+			t.Errorf("%d connections are left when grace is over, want 2", host.Len())
+		}
+	})
+}
+
 func TestGraceThatEndsOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := tight(2, 4)
@@ -187,12 +209,12 @@ func TestTheHardLimitMindsNeitherSilenceNorGrace(t *testing.T) {
 			t.Fatalf("at the hard limit %d of 30 are left, want all: they are in grace", host.Len())
 		}
 		for round := range 5 {
-			for i := 0; host.Len() <= 30; i++ {
+			for i := range 31 - host.Len() {
 				host.Connect(connmgr.NodeID(rune('a'+round)) + peerID(i))
 			}
-			synctest.Wait()
+			advance(time.Second / 10)
 			if host.Len() != 20 {
-				t.Fatalf("round %d: above the hard limit %d are left, want high water, 20, at once", round, host.Len())
+				t.Fatalf("round %d: above the hard limit %d are left, want high water, 20, within a tenth of a second", round, host.Len())
 			}
 		}
 		if s := m.Stats(); s.ClosedPeers[connmgr.ClosedHardLimit] != 55 {

@@ -26,8 +26,10 @@ const (
 
 // closer carries out one plan.
 type closer struct {
-	m    *Manager
-	plan *Plan
+	m       *Manager
+	plan    *Plan
+	trigger Trigger
+	started time.Time
 
 	next atomic.Int64 // the next victim
 
@@ -37,8 +39,8 @@ type closer struct {
 
 // closeWorker closes one victim after another.
 type closeWorker struct {
-	// busySince is when the worker turned to its victim, in nanoseconds since the
-	// Unix epoch; 0 between victims; workerLost once the trim has given it up. A
+	// busySince is when the worker turned to its victim, by closer.clock; 0 between
+	// victims; workerLost once the trim has given it up. A
 	// lost worker must not touch the plan or the result: their memory may serve
 	// the next trim already.
 	busySince atomic.Int64
@@ -76,10 +78,10 @@ func (c *closer) run(ctx context.Context) {
 			// Nobody waits for the result any more; what is under way may finish.
 			ended, patience = nil, closePatience/10
 			check.Reset(patience / 4)
-		case now := <-check.C:
+		case <-check.C:
 			for w := range workers {
 				since := w.busySince.Load()
-				if since <= 0 || now.UnixNano()-since < int64(patience) || !w.busySince.CompareAndSwap(since, workerLost) {
+				if since <= 0 || c.clock()-since < int64(patience) || !w.busySince.CompareAndSwap(since, workerLost) {
 					continue
 				}
 				delete(workers, w)
@@ -90,11 +92,20 @@ func (c *closer) run(ctx context.Context) {
 				if ctx.Err() == nil {
 					start()
 				}
+				// Where one hangs more may, and they must not hold up the trim for a
+				// second each sixteen.
+				if patience == closePatience {
+					patience = closePatience / 10
+					check.Reset(patience / 4)
+				}
 			}
 		}
 	}
 	slices.SortFunc(c.res.Closed, func(a, b Verdict) int { return cmp.Compare(a.Rank, b.Rank) })
 }
+
+// clock returns the nanoseconds since the trim began, at least 1.
+func (c *closer) clock() int64 { return int64(time.Since(c.started)) + 1 }
 
 // finished reports whether every victim had its turn.
 func (c *closer) finished() bool { return int(c.next.Load()) >= len(c.plan.victims) }
@@ -108,17 +119,21 @@ func (c *closer) work(ctx context.Context, w *closeWorker) {
 		}
 		v := c.plan.victims[i]
 		verdict := c.plan.verdict(v.peer, i+1)
-		planned := planned{cut: v.cut, since: c.plan.peers[v.peer].Since}
+		was := asPlanned{cut: v.cut, since: c.plan.peers[v.peer].Since}
 
-		since := time.Now().UnixNano()
+		since := c.clock()
 		w.busySince.Store(since)
-		closed, failed := c.closePeer(verdict, planned)
+		closed, failed := c.closePeer(verdict, was)
+		verdict.Conns = closed
 		if !w.busySince.CompareAndSwap(since, 0) {
 			c.m.trims.hanging.Add(-1)
+			if closed > 0 { // later than the trim could wait, but closed
+				c.m.trims.record.addClosed(verdict.Reason)
+				c.m.publishClosed(verdict, c.trigger)
+			}
 			return
 		}
 
-		verdict.Conns = closed
 		c.mu.Lock()
 		c.res.Failed += failed
 		switch {
@@ -129,9 +144,7 @@ func (c *closer) work(ctx context.Context, w *closeWorker) {
 		}
 		c.mu.Unlock()
 		if closed > 0 {
-			c.m.events.publishIfWanted(func() Event {
-				return EventClosed{Verdict: verdict, Trigger: c.plan.Trigger, At: c.m.cfg.Clock.Now()}
-			})
+			c.m.publishClosed(verdict, c.trigger)
 		}
 	}
 }
@@ -139,8 +152,8 @@ func (c *closer) work(ctx context.Context, w *closeWorker) {
 // closePeer checks a victim once more and closes its connections, and returns
 // how many it closed and how many would not be closed. Both are 0 if the peer is
 // spared.
-func (c *closer) closePeer(verdict Verdict, planned planned) (closed, failed int) {
-	conns := c.recheck(verdict, planned)
+func (c *closer) closePeer(verdict Verdict, was asPlanned) (closed, failed int) {
+	conns := c.recheck(verdict, was)
 	host := c.m.cfg.Host
 	switch {
 	case len(conns) == 0:
@@ -148,13 +161,13 @@ func (c *closer) closePeer(verdict Verdict, planned planned) (closed, failed int
 	case host != nil:
 		err := c.m.safely(func() error { return host.CloseConnection(verdict.Peer, verdict.Reason) })
 		for _, conn := range conns {
-			c.m.table.endClose(verdict.Peer, conn, err)
+			if c.m.table.endClose(verdict.Peer, conn, err) {
+				closed++
+			} else {
+				c.m.closeFailed(verdict.Peer, err)
+			}
 		}
-		if err != nil {
-			c.m.closeFailed(verdict.Peer, err)
-			return 0, len(conns)
-		}
-		return len(conns), 0
+		return closed, len(conns) - closed
 	case len(conns) == 1:
 		if !c.closeConn(verdict, conns[0]) {
 			return 0, 1
@@ -162,12 +175,14 @@ func (c *closer) closePeer(verdict Verdict, planned planned) (closed, failed int
 		return 1, 0
 	}
 	// One that hangs must not keep the peer's others open.
-	var ok atomic.Int64
+	var next, ok atomic.Int64
 	var all sync.WaitGroup
-	for _, conn := range conns {
+	for range min(len(conns), closeWorkers) {
 		all.Go(func() {
-			if c.closeConn(verdict, conn) {
-				ok.Add(1)
+			for i := next.Add(1) - 1; i < int64(len(conns)); i = next.Add(1) - 1 {
+				if c.closeConn(verdict, conns[i]) {
+					ok.Add(1)
+				}
 			}
 		})
 	}
@@ -178,15 +193,15 @@ func (c *closer) closePeer(verdict Verdict, planned planned) (closed, failed int
 
 func (c *closer) closeConn(verdict Verdict, conn Conn) bool {
 	err := c.m.safely(func() error { return conn.CloseWithReason(verdict.Reason) })
-	c.m.table.endClose(verdict.Peer, conn, err)
-	if err != nil {
+	if !c.m.table.endClose(verdict.Peer, conn, err) {
 		c.m.closeFailed(verdict.Peer, err)
+		return false
 	}
-	return err == nil
+	return true
 }
 
-// planned is what recheck holds the present against.
-type planned struct {
+// asPlanned is what recheck holds the present against.
+type asPlanned struct {
 	cut   int
 	since time.Time
 }
@@ -194,13 +209,11 @@ type planned struct {
 // recheck looks at a victim once more, and marks its connections as closing. It
 // returns none if the peer has left (it may have come back, and is new then), was
 // protected since the plan was made, or has risen above the cut.
-func (c *closer) recheck(verdict Verdict, planned planned) []Conn {
+func (c *closer) recheck(verdict Verdict, was asPlanned) []Conn {
 	policy := &c.plan.policy
 	var streams int32
 	if policy.ActiveBonus > 0 {
-		for _, conn := range c.m.table.openConns(verdict.Peer) {
-			streams += c.m.countStreams(conn)
-		}
+		streams = c.m.countStreams(c.m.table.openConns(verdict.Peer)...)
 	}
 	r := c.m.table
 	now := r.now()
@@ -213,48 +226,12 @@ func (c *closer) recheck(verdict Verdict, planned planned) []Conn {
 	state, _ := r.peerStateLocked(s, rec, now)
 	state.Streams = streams
 	switch {
-	case !state.Since.Equal(planned.since),
+	case !state.Since.Equal(was.since),
 		state.Protected && verdict.Reason != ClosedForcedProtected,
-		policy.Score(&state) > planned.cut:
+		policy.Score(&state) > was.cut:
 		return nil
 	}
 	return r.beginCloseLocked(s, rec)
-}
-
-// beginCloseLocked marks a peer's open connections as closing and returns them.
-func (r *registry) beginCloseLocked(s *shard, rec *record) []Conn {
-	var conns []Conn
-	rec.eachConn(func(slot *connSlot) {
-		if slot.closing == 0 {
-			slot.closing = closeRunning
-			s.counts.closing++
-			r.conns.Add(-1)
-			conns = append(conns, slot.conn)
-		}
-	})
-	return conns
-}
-
-// endClose notes that a connection's Close has returned. After an error the
-// connection counts as open.
-func (r *registry) endClose(peer NodeID, conn Conn, err error) {
-	now := r.now()
-	s := r.lock(peer)
-	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
-	if rec == nil {
-		return // Disconnected came first, as it should
-	}
-	slot := rec.slot(conn)
-	switch {
-	case slot == nil || slot.closing != closeRunning:
-	case err == nil:
-		slot.closing = uint32(now/instant(time.Second)) + 1
-	default:
-		slot.closing = 0
-		s.counts.closing--
-		r.conns.Add(1)
-	}
 }
 
 // safely calls foreign code in the background and turns a panic into an error.
@@ -268,9 +245,14 @@ func (m *Manager) safely(f func() error) (err error) {
 	return f()
 }
 
+func (m *Manager) publishClosed(v Verdict, t Trigger) {
+	m.events.publishIfWanted(func() Event { return EventClosed{Verdict: v, Trigger: t, At: m.cfg.Clock.Now()} })
+}
+
 // closeFailed logs the first connection that would not close, and counts all.
 func (m *Manager) closeFailed(peer NodeID, err error) {
-	if m.trims.record.closeErrors.Add(1) == 1 {
+	m.trims.record.closeErrors.Add(1)
+	if m.faults.closing.CompareAndSwap(false, true) {
 		m.cfg.Logger.Warn("connmgr: closing a connection failed; later failures are only counted", "peer", peer.String(), "error", err)
 	}
 }

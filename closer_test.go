@@ -31,7 +31,7 @@ func heldTrim(t *testing.T, m *connmgr.Manager, host *connmgrtest.Host, act func
 		hung = append(hung, c)
 	}
 	advance(time.Hour)
-	done := begin(m.Trim, context.Background())
+	done := begin(context.Background(), m.Trim)
 	for _, c := range hung {
 		if c.CloseCalls() != 1 {
 			t.Fatal("the test is wrong: somebody else than the connections that hang went first")
@@ -88,6 +88,9 @@ func TestAVictimIsCheckedAgainJustBeforeItIsClosed(t *testing.T) {
 			if want := map[bool]int{true: 1}[tt.spared]; listed == tt.spared || res.Spared != want {
 				t.Errorf("%s: among the closed %v, Spared %d; want %v, %d", what, listed, res.Spared, !tt.spared, want)
 			}
+			if got := m.Stats().SparedPeers; got != uint64(res.Spared) {
+				t.Errorf("%s: Stats has %d spared peers, the trim %d", what, got, res.Spared)
+			}
 			if reason, closed := victim.ClosedFor(); closed && (tt.spared || reason != connmgr.ClosedLowScore) {
 				t.Errorf("%s: the connection was closed for %v", what, reason)
 			}
@@ -106,7 +109,7 @@ func TestForceSparesOnlyThoseProtectedSinceThePlan(t *testing.T) {
 		}
 		early, late := host.Connect("protected early"), host.Connect("protected late")
 		m.Protect("protected early", "x")
-		done := begin(m.ForceTrim, context.Background())
+		done := begin(context.Background(), m.ForceTrim)
 		m.Protect("protected late", "x")
 		o := <-done
 		if early.Open() || !late.Open() || o.res.Spared != 1 {
@@ -124,7 +127,7 @@ func TestAConnectionThatHangsDelaysNobody(t *testing.T) {
 		}
 		sibling := host.Connect("two, one hangs")
 		connectMany(host, 200)
-		done := begin(m.Trim, context.Background())
+		done := begin(context.Background(), m.Trim)
 		if host.Len() != 2 || sibling.Open() {
 			t.Errorf("%d connections are open while 2 hang, want all others closed at once", host.Len())
 		}
@@ -142,7 +145,7 @@ func TestAConnectionThatHangsDelaysNobody(t *testing.T) {
 		advance(time.Hour)
 		connectMany(host, 5)
 		for range 3 {
-			if o := <-begin(m.Trim, context.Background()); o.took != 0 {
+			if o := <-begin(context.Background(), m.Trim); o.took != 0 {
 				t.Errorf("a later trim took %v, want it not to be delayed by what hangs", o.took)
 			}
 		}
@@ -169,7 +172,7 @@ func TestManyThatHangDelayTheOthersByLittle(t *testing.T) {
 		for i := range 50 {
 			host.Connect(peerID(100 + i))
 		}
-		done := begin(m.Trim, context.Background())
+		done := begin(context.Background(), m.Trim)
 		advance(3 * time.Second / 2)
 		if host.Len() != closedAtOnce {
 			t.Errorf("%d connections are open after 1.5 s, want only those that hang, %d", host.Len(), closedAtOnce)
@@ -185,19 +188,24 @@ func TestManyThatHangDelayTheOthersByLittle(t *testing.T) {
 
 func TestTheManagerWorksWhileAConnectionHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, host := newNode(t, tight(0, 1000))
+		cfg := tight(0, 1000)
+		cfg.ActiveBonus = 100
+		m, host := newNode(t, cfg)
 		c := host.Connect("p", connmgrtest.HangOnClose())
-		begin(m.Trim, context.Background())
+		begin(context.Background(), m.Trim)
 		m.TagPeer("p", "a", 1)
 		m.Protect("p", "x")
 		if info, _ := m.PeerInfo("p"); len(info.Conns) != 1 || !info.Conns[0].Closing {
 			t.Errorf("PeerInfo = %+v, want a connection that is being closed", info)
 		}
-		second := host.Connect("p")
-		expectConns(t, m, 1, 2, 0, 0)
-		if e, known := m.Explain("p", connmgr.TriggerManual); !known || e.Verdict.Conns != 1 || e.Verdict.Reason != connmgr.KeptProtected {
-			t.Errorf("Explain = %+v, %v; want the new connection, protected", e.Verdict, known)
+		c.SetStreams(5)
+		second, third := host.Connect("p"), host.Connect("p")
+		expectConns(t, m, 2, 3, 0, 0)
+		e, known := m.Explain("p", connmgr.TriggerManual)
+		if want := (connmgr.Verdict{Peer: "p", Reason: connmgr.KeptProtected, Score: 1, Conns: 2}); !known || e.Verdict != want {
+			t.Errorf("Explain = %+v, %v; want %+v: what is being closed does not count, nor do its streams", e.Verdict, known, want)
 		}
+		third.Drop()
 		second.Drop()
 		c.Drop() // its Close hangs all the same
 		expectConns(t, m, 0, 0, 0, 0)
@@ -211,7 +219,7 @@ func TestTheManagerWorksWhileAConnectionHangs(t *testing.T) {
 
 func TestFailuresAreCountedAndTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, host := newNode(t, tight(0, 5))
+		m, host := newNode(t, tight(0, 100))
 		bad := []*connmgrtest.Conn{
 			host.Connect("fails", connmgrtest.FailOnClose(errors.New("no way"))),
 			host.Connect("fails in part", connmgrtest.FailOnClose(errors.New("no way"))),
@@ -228,8 +236,7 @@ func TestFailuresAreCountedAndTriedAgain(t *testing.T) {
 		for _, c := range bad {
 			c.SetOnClose(nil)
 		}
-		connectMany(host, 5)
-		synctest.Wait()
+		trim(t, m)
 		if host.Len() != 0 {
 			t.Errorf("%d connections are open, want none: the next trim tries those that failed again", host.Len())
 		}
@@ -263,7 +270,7 @@ func TestWhatIsBeingClosedIsNotClosedTwiceNorCounted(t *testing.T) {
 // again after half a minute.
 func TestAConnectionThatIsNeverReportedAsGoneCountsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, tight(1, 3))
+		m := newManager(t, tight(1, 5))
 		var stubborn []*ignoring
 		for i := range 6 {
 			c := &ignoring{NodeID: peerID(i)}

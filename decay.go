@@ -9,12 +9,7 @@ import (
 )
 
 // This file holds decaying tags: values that grow by bumps and shrink with time.
-// A bump takes effect before Bump returns. One goroutine decays; it sleeps until
-// the next tag is due and does not run while there are no tags.
-
-// ErrClosed is returned by calls that need background work of a manager that is
-// closed.
-var ErrClosed = errors.New("connmgr: manager is closed")
+// A bump takes effect before Bump returns. decay_tick.go makes them shrink.
 
 // ErrTagClosed is returned by methods of a decaying tag that has been closed.
 var ErrTagClosed = errors.New("connmgr: decaying tag is closed")
@@ -71,6 +66,7 @@ type DecayingTag struct {
 	decay    DecayFunc
 	bump     BumpFunc
 	closed   atomic.Bool
+	closing  sync.Once
 	panicked atomic.Bool // a panic of decay has been logged
 	next     instant     // when it is due; guarded by decayer.mu
 }
@@ -209,9 +205,12 @@ func (t *DecayingTag) Remove(peer NodeID) error {
 // Close takes the tag from all peers and gives its name free, before it returns.
 // Closing a tag twice is the same as once. It always returns nil.
 func (t *DecayingTag) Close() error {
-	if !t.closed.CompareAndSwap(false, true) {
-		return nil
-	}
+	t.closing.Do(t.takeBack)
+	return nil
+}
+
+func (t *DecayingTag) takeBack() {
+	t.closed.Store(true)
 	r := t.manager.table
 	// A bump that has passed its check before now stores under the shard's lock,
 	// where it checks again, so what this walk has passed stays clean.
@@ -231,158 +230,6 @@ func (t *DecayingTag) Close() error {
 	if d.tags[t.name] == t {
 		delete(d.tags, t.name)
 	}
-	return nil
-}
-
-// decayInBackground decays the values of each tag when it is due, until Close.
-func (m *Manager) decayInBackground() {
-	d := &m.decay
-	for {
-		var timer <-chan time.Time
-		if next, ok := d.nextDue(); ok {
-			now := m.table.now()
-			if next <= now {
-				m.decayTick(now)
-				continue
-			}
-			timer = m.cfg.Clock.After(time.Duration(next - now))
-		}
-		select {
-		case <-m.stop:
-			return
-		case <-d.changed:
-		case <-timer:
-		}
-	}
-}
-
-func (d *decayer) nextDue() (next instant, ok bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, t := range d.tags {
-		if !ok || t.next < next {
-			next, ok = t.next, true
-		}
-	}
-	return next, ok
-}
-
-// maxCatchUp is how many missed decays of a tag are made up for.
-const maxCatchUp = 1000
-
-// decayTick decays all tags that are due at a time. After a long sleep of the
-// machine a tag can be due several times over; each time is made up for, in
-// order, so values do not depend on how punctual the goroutine was.
-func (m *Manager) decayTick(now instant) {
-	d := &m.decay
-	due := make(map[*DecayingTag]instant)
-	for {
-		clear(due)
-		d.mu.Lock()
-		for _, t := range d.tags {
-			if t.next <= now && !t.closed.Load() {
-				// Whoever set the clock ahead by years does not wait for it all.
-				if behind := time.Duration(now-t.next) / t.interval; behind > maxCatchUp {
-					t.next += instant(behind-maxCatchUp) * instant(t.interval)
-				}
-				due[t] = t.next
-				t.next = t.next.plus(t.interval)
-			}
-		}
-		d.mu.Unlock()
-		if len(due) == 0 {
-			return
-		}
-		for i := range m.table.shards {
-			if m.closed.Load() {
-				return
-			}
-			m.decayShard(&m.table.shards[i], due)
-		}
-	}
-}
-
-// visit is a value to decay: as it was read, and what the function made of it.
-type visit struct {
-	peer   NodeID
-	entry  decayingEntry
-	after  int
-	remove bool
-}
-
-// decayShard decays the due values of one shard: read under the lock, decide
-// without it, store under it. A value that changed in between is decided anew.
-func (m *Manager) decayShard(s *shard, due map[*DecayingTag]instant) {
-	var visits []visit
-	s.mu.Lock()
-	for rec := range s.recordsLocked {
-		for i := range rec.decayingLen() {
-			e := rec.rare.decaying[i]
-			// A value bumped after the interval ended belongs to the next one.
-			if at, ok := due[e.tag]; ok && e.added < at {
-				visits = append(visits, visit{peer: rec.id, entry: e})
-			}
-		}
-	}
-	s.mu.Unlock()
-
-	for try := 1; len(visits) > 0; try++ {
-		decided := visits[:0]
-		for _, v := range visits {
-			if m.decideDecay(&v, due[v.entry.tag]) {
-				decided = append(decided, v)
-			}
-		}
-		visits = s.applyDecay(decided, due, try >= maxUpserts)
-	}
-}
-
-// decideDecay calls the tag's decay function. If it panics, the value stays.
-func (m *Manager) decideDecay(v *visit, at instant) (ok bool) {
-	t := v.entry.tag
-	defer func() {
-		if p := recover(); p != nil {
-			m.panics.Add(1)
-			m.logFaultOnce(&t.panicked, fmt.Errorf("decay function of %q panicked, values stay as they are: %v", t.name, p))
-		}
-	}()
-	v.after, v.remove = t.decay(m.decayingValue(v.peer, v.entry, at))
-	return true
-}
-
-// applyDecay stores what was decided, and returns what has changed meanwhile and
-// must be decided anew; with force, both changes are added up instead.
-func (s *shard) applyDecay(decided []visit, due map[*DecayingTag]instant, force bool) (again []visit) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, v := range decided {
-		rec := s.findLocked(v.peer)
-		if rec == nil {
-			continue
-		}
-		e := rec.decayingEntry(v.entry.tag)
-		if e == nil {
-			continue
-		}
-		if e.value != v.entry.value || e.bumped != v.entry.bumped {
-			if !force {
-				v.entry = *e
-				again = append(again, v)
-				continue
-			}
-			v.after = addSaturating(e.value, subSaturating(v.after, v.entry.value))
-			v.remove = false
-		}
-		if v.remove {
-			// An idle record that loses its last tag so is left to the next sweep.
-			rec.removeDecaying(v.entry.tag)
-			continue
-		}
-		before := e.value
-		e.value, e.decayed = v.after, due[e.tag]
-		rec.changeSum(before, v.after)
-	}
-	return again
 }
 
 func (m *Manager) decayingValue(peer NodeID, e decayingEntry, now instant) DecayingValue {
@@ -442,20 +289,4 @@ func (rec *record) decayingLen() int {
 		return 0
 	}
 	return len(rec.rare.decaying)
-}
-
-// recordsLocked yields all records in use.
-func (s *shard) recordsLocked(yield func(*record) bool) {
-	left := s.used
-	for _, chunk := range s.chunks {
-		for i := range chunk {
-			if left == 0 {
-				return
-			}
-			left--
-			if rec := &chunk[i]; rec.state != recordFree && !yield(rec) {
-				return
-			}
-		}
-	}
 }

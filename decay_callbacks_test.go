@@ -71,6 +71,22 @@ func TestABumpFunctionMayCallBack(t *testing.T) {
 	}
 }
 
+func TestABumpIsWorkedOutAnewFromWhatHappenedMeanwhile(t *testing.T) {
+	m := newManager(t, connmgr.Config{})
+	var tag *connmgr.DecayingTag
+	call := once(func() { bump(t, tag, "p", 10) })
+	bounded := connmgr.BumpSumBounded(0, 15)
+	tag, err := m.RegisterDecayingTag("score", 0, connmgr.DecayNone(), func(v connmgr.DecayingValue, delta int) int {
+		call()
+		return bounded(v, delta)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bump(t, tag, "p", 10)
+	expectSum(t, m, "p", 15) // not 20
+}
+
 func TestABumpFunctionThatClosesItsTagFails(t *testing.T) {
 	m := newManager(t, connmgr.Config{})
 	tag, err := m.RegisterDecayingTag("score", 0, connmgr.DecayNone(), func(v connmgr.DecayingValue, delta int) int {

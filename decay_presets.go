@@ -13,7 +13,8 @@ func DecayNone() DecayFunc {
 }
 
 // DecayFixed takes a fixed amount off per interval and removes the tag when
-// nothing is left.
+// nothing is left, so a negative value is gone after one interval. (go-libp2p's
+// does the same.)
 func DecayFixed(amount int) DecayFunc {
 	return func(v DecayingValue) (int, bool) {
 		after := subSaturating(v.Value, amount)
@@ -21,8 +22,9 @@ func DecayFixed(amount int) DecayFunc {
 	}
 }
 
-// DecayLinear multiplies values by a factor per interval, rounds down, and
-// removes the tag when nothing is left. (The name is go-libp2p's.)
+// DecayLinear multiplies values by a factor, between 0 and 1, per interval, rounds
+// down, and removes the tag when nothing is left, so a negative value is gone after
+// one interval. (The name and the rule are go-libp2p's.)
 func DecayLinear(factor float64) DecayFunc {
 	return func(v DecayingValue) (int, bool) {
 		after := saturatingInt(math.Floor(float64(v.Value) * factor))
@@ -33,9 +35,13 @@ func DecayLinear(factor float64) DecayFunc {
 // DecayHalfLife halves values once per halfLife, whatever the tag's interval, and
 // removes the tag when it comes to less than a half. Rounding does not add up: the
 // value is worked out from the last bump each time. A bump counts as if it had
-// come right after the decay before it.
+// come right after the decay before it. Negative values are halved as well. With a
+// halfLife of zero or less, nothing is left after one interval.
 func DecayHalfLife(halfLife time.Duration) DecayFunc {
 	return func(v DecayingValue) (int, bool) {
+		if halfLife <= 0 {
+			return 0, true
+		}
 		halvings := float64(v.Now.Sub(v.BumpedFrom)) / float64(halfLife)
 		after := math.Round(float64(v.BumpedTo) * math.Exp2(-halvings))
 		return saturatingInt(after), after == 0
@@ -66,17 +72,4 @@ func BumpSumBounded(least, most int) BumpFunc {
 // BumpOverwrite puts the delta in place of the value.
 func BumpOverwrite() BumpFunc {
 	return func(_ DecayingValue, delta int) int { return delta }
-}
-
-func saturatingInt(f float64) int {
-	switch {
-	case f >= math.MaxInt:
-		return math.MaxInt
-	case f <= math.MinInt:
-		return math.MinInt
-	case math.IsNaN(f):
-		return 0
-	default:
-		return int(f)
-	}
 }

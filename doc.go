@@ -1,5 +1,5 @@
-// Package connmgr decides which connections of a peer-to-peer node to keep,
-// which to close and which never to open, and says why for every one.
+// Package connmgr decides which connections of a peer-to-peer node to keep and
+// which to close, and says why for every one.
 //
 // A [Manager] is told of connections ([Manager.Connected],
 // [Manager.Disconnected]) and learns from the program what peers are worth: tags

@@ -48,8 +48,8 @@ func (EventClosed) event()       {}
 func (EventTrim) event()         {}
 func (EventLimits) event()       {}
 
-// Subscription is a stream of events. Methods may be called from several
-// goroutines.
+// Subscription is a stream of events, until Close. Methods may be called from
+// several goroutines.
 type Subscription struct {
 	events  *events
 	c       chan Event

@@ -44,7 +44,7 @@ func (m *Manager) Explain(peer NodeID, trigger Trigger) (Explanation, bool) {
 		return Explanation{}, false
 	}
 	e := Explanation{Info: info, TagSum: info.Value, Plan: plan}
-	e.Verdict.Peer = peer
+	e.Verdict, _ = plan.Verdict(peer)
 	for i := range plan.peers {
 		if s := &plan.peers[i]; s.ID == peer {
 			e.TagSum = s.TagSum
@@ -54,9 +54,10 @@ func (m *Manager) Explain(peer NodeID, trigger Trigger) (Explanation, bool) {
 			if s.Streams > 0 {
 				e.ActiveBonus = plan.policy.ActiveBonus
 			}
-			e.Verdict, _ = plan.Verdict(peer)
+			return e, true
 		}
 	}
+	e.Verdict = Verdict{Peer: peer, Score: info.Value} // no open connection
 	return e, true
 }
 

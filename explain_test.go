@@ -61,10 +61,8 @@ func TestExplainAddsUp(t *testing.T) {
 			if e.TagSum != tt.tags || e.OutboundBonus != tt.outbound || e.ActiveBonus != tt.active {
 				t.Errorf("%v: %d + %d + %d, want %d + %d + %d", tt.peer, e.TagSum, e.OutboundBonus, e.ActiveBonus, tt.tags, tt.outbound, tt.active)
 			}
-			want := connmgr.Verdict{Peer: tt.peer, Reason: tt.reason, Rank: tt.rank, Conns: tt.conns}
-			if tt.conns > 0 {
-				want.Score = tt.tags + tt.outbound + tt.active
-			}
+			score := tt.tags + tt.outbound + tt.active
+			want := connmgr.Verdict{Peer: tt.peer, Reason: tt.reason, Score: score, Rank: tt.rank, Conns: tt.conns}
 			if e.Verdict != want {
 				t.Errorf("%v: verdict %+v, want %+v", tt.peer, e.Verdict, want)
 			}

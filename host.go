@@ -66,7 +66,8 @@ type ConnStat struct {
 //
 // The dynamic type must be comparable: the manager tells connections apart
 // with ==. Methods may be called from several goroutines at once, never under
-// one of the manager's locks, and may call back into the manager.
+// one of the manager's locks, and may call back into the manager, but must not wait
+// for a trim: the trim may be waiting for them.
 type Conn interface {
 	// RemotePeer returns the ID of the peer at the other end. It never changes.
 	RemotePeer() NodeID
@@ -87,12 +88,14 @@ type Conn interface {
 // notification nor a host that sends none can mislead it.
 //
 // Methods may be called from several goroutines at once, never under one of the
-// manager's locks.
+// manager's locks. They must not wait for a trim.
 //
 // Source: seed, trim algorithm (m.host).
 type Host interface {
-	// Connections returns all open connections. The manager does not keep or
-	// change the slice.
+	// Connections returns all open connections, each as the same (==) value every
+	// time, and as the value that [Manager.Connected] gets, if it is called: not
+	// before the connection is in here. The manager does not keep or change the
+	// slice.
 	Connections() []Conn
 	// CloseConnection closes all connections of a peer for the given reason.
 	// That a peer has none is not an error.

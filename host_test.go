@@ -3,6 +3,7 @@ package connmgr_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -203,12 +204,50 @@ func TestAHostThatPanicsSpoilsOneTrimNotTheManager(t *testing.T) {
 		if s := m.Stats(); s.Panics < 8 {
 			t.Errorf("Stats.Panics = %d, want those of two trims and of the background", s.Panics)
 		}
-		book.expect(t, "after many panics", "level=ERROR boom")
+		book.expect(t, "after many panics", "level=ERROR boom", "level=INFO closed_peers=7")
 		broken.Store(false)
 		advance(connmgr.DefaultSilencePeriod)
 		if host.Len() != 2 {
 			t.Errorf("%d connections are open when the host works again, want 2", host.Len())
 		}
+	})
+}
+
+func TestAHostThatHangsHoldsUpNeitherContextsNorClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		host := &oddHost{Host: connmgrtest.NewHost()}
+		host.connections = func(conns []connmgr.Conn) []connmgr.Conn {
+			<-release
+			return conns
+		}
+		cfg := tight(2, 4)
+		cfg.Host = host
+		cfg.Logger = slog.New(slog.DiscardHandler)
+		m, err := connmgr.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		host.Notify(m)
+		host.Connect("p")
+		m.TagPeer("p", "a", 1)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		done := begin(ctx, m.Trim)
+		advance(5 * time.Second)
+		select {
+		case o := <-done:
+			if !errors.Is(o.err, context.DeadlineExceeded) {
+				t.Errorf("Trim = %v, want context.DeadlineExceeded", o.err)
+			}
+		default:
+			t.Error("Trim has not returned 4 s after its context ended")
+		}
+		start := time.Now()
+		if err := m.Close(); err == nil || time.Since(start) > 3*time.Second {
+			t.Errorf("Close = %v after %v, want an error after a second or two", err, time.Since(start))
+		}
+		close(release)
 	})
 }
 
@@ -222,8 +261,12 @@ func TestTheHostClosesThePeer(t *testing.T) {
 		host.Connect("bad")
 		host.Connect("worse", connmgrtest.PanicOnClose("boom"))
 		res := trim(t, m)
-		if len(res.Closed) != 1 || res.Closed[0].Peer != "two" || res.Closed[0].Conns != 2 {
-			t.Errorf("Closed = %+v, want the peer with two connections", res.Closed)
+		closed := make(map[connmgr.NodeID]int)
+		for _, v := range res.Closed {
+			closed[v.Peer] = v.Conns
+		}
+		if len(closed) != 2 || closed["two"] != 2 || closed["bad"] != 1 {
+			t.Errorf("closed %v, want both of two, and of bad the one that lets itself be closed", closed)
 		}
 		if res.Failed == 0 {
 			t.Error("Failed = 0, want the connections that the host could not close")

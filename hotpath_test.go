@@ -138,7 +138,7 @@ func TestATrimLeavesNothingBehindButItsOwnMemory(t *testing.T) {
 }
 
 func BenchmarkTagPeer(b *testing.B) {
-	m, peers := benchManager(b, 10_000)
+	m, peers := benchManager(b)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		m.TagPeer(peers[i%len(peers)], "kbucket", i)
@@ -146,7 +146,7 @@ func BenchmarkTagPeer(b *testing.B) {
 }
 
 func BenchmarkUpsertTag(b *testing.B) {
-	m, peers := benchManager(b, 10_000)
+	m, peers := benchManager(b)
 	increment := func(v int) int { return v + 1 }
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
@@ -155,7 +155,7 @@ func BenchmarkUpsertTag(b *testing.B) {
 }
 
 func BenchmarkTagPeerInParallel(b *testing.B) {
-	m, peers := benchManager(b, 10_000)
+	m, peers := benchManager(b)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i += 7 {
@@ -165,7 +165,7 @@ func BenchmarkTagPeerInParallel(b *testing.B) {
 }
 
 func BenchmarkConnectDisconnect(b *testing.B) {
-	m, _ := benchManager(b, 10_000)
+	m, _ := benchManager(b)
 	conns := make([]*bareConn, 1024)
 	for i := range conns {
 		conns[i] = &bareConn{"fresh " + peerID(i)}
@@ -200,9 +200,9 @@ func BenchmarkTrim(b *testing.B) {
 	}
 }
 
-func benchManager(b *testing.B, n int) (*connmgr.Manager, []connmgr.NodeID) {
+func benchManager(b *testing.B) (*connmgr.Manager, []connmgr.NodeID) {
 	m := newManager(b, spacious())
-	peers := make([]connmgr.NodeID, n)
+	peers := make([]connmgr.NodeID, 10_000)
 	for i := range peers {
 		peers[i] = peerID(i)
 		m.Connected(peers[i], &bareConn{peers[i]})

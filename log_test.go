@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,13 +110,13 @@ func TestAShortfallIsWarnedOfOnceUntilItChanges(t *testing.T) {
 func TestGraceAsCauseIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book logBook
-		cfg := tight(2, 4)
+		cfg := tight(2, 6)
 		cfg.GracePeriod = 5 * time.Second
 		cfg.Logger = book.logger()
 		_, host := newNode(t, cfg)
 		connectMany(host, 7)
 		synctest.Wait()
-		book.expect(t, "with all in grace", `level=WARN closed_peers=0 shortfall=3 cause=grace in_grace=7`)
+		book.expect(t, "with all in grace", `level=WARN closed_peers=0 shortfall=1 cause=grace in_grace=7`)
 		advance(5 * time.Second)
 		book.expect(t, "after grace", `level=INFO closed_peers=5 in_grace=0`)
 	})
@@ -145,6 +146,43 @@ func TestFaultsOfConnectionsAreLoggedOnceAndCounted(t *testing.T) {
 			t.Errorf("close errors %d, panics %d; want 8 and 2", s.CloseErrors, s.Panics)
 		}
 	})
+}
+
+// moody is a connection whose Stat panics when it likes.
+type moody struct {
+	*connmgrtest.Conn
+	angry *atomic.Bool
+}
+
+func (c moody) Stat() connmgr.ConnStat {
+	if c.angry.Load() {
+		panic("boom")
+	}
+	return c.Conn.Stat()
+}
+
+func TestAConnectionThatCannotBeAskedCountsAsIdle(t *testing.T) {
+	var book logBook
+	cfg := tight(1, 100)
+	cfg.ActiveBonus = 10
+	cfg.Logger = book.logger()
+	m := newManager(t, cfg)
+	angry := new(atomic.Bool)
+	m.Connected("moody", moody{connmgrtest.NewConn("moody", connmgrtest.Streams(5)), angry})
+	m.Connected("calm", connmgrtest.NewConn("calm", connmgrtest.Streams(1)))
+	angry.Store(true)
+	for range 2 {
+		if e, _ := m.Explain("moody", connmgr.TriggerManual); e.ActiveBonus != 0 {
+			t.Errorf("Explain gives a bonus of %d for streams that nobody could count", e.ActiveBonus)
+		}
+	}
+	book.expect(t, "after two panics", "level=ERROR boom")
+	if res := trim(t, m); len(res.Closed) != 1 || res.Closed[0].Peer != "moody" {
+		t.Errorf("closed %v, want the connection that panics", closedPeers(res))
+	}
+	if s := m.Stats(); s.Panics < 3 {
+		t.Errorf("Stats.Panics = %d, want every one counted", s.Panics)
+	}
 }
 
 func TestBinaryIDsDoNotGarbleTheLog(t *testing.T) {

@@ -11,6 +11,10 @@ import (
 
 // This file holds the manager and its life: New, Start, Close.
 
+// ErrClosed is returned by calls that need background work of a manager that is
+// closed.
+var ErrClosed = errors.New("connmgr: manager is closed")
+
 // Manager keeps a node's connections within its watermarks. Make one with [New].
 // All methods may be called from several goroutines, from callbacks of the
 // manager, and after Close.
@@ -36,6 +40,8 @@ type Manager struct {
 	trims   trims
 	ignored struct{ duplicate, unknown, late, null atomic.Uint64 }
 	panics  atomic.Uint64
+	// faults says which kinds of background faults have been logged.
+	faults struct{ host, conn, closing, trim atomic.Bool }
 }
 
 // New makes a manager and starts its background work, unless
@@ -88,10 +94,10 @@ func (m *Manager) Start() error {
 }
 
 // Close stops background work and waits for it. It closes no connections. Calls
-// after the first return nil once the first has finished.
+// after the first wait as well, and return nil.
 //
-// If a connection's Close hangs, Close waits for it no longer than a trim does
-// and returns an error that says how many hang.
+// If a connection's Close hangs, or a callback does, Close gives up after two
+// seconds and returns an error that says so.
 //
 // Afterwards notifications are ignored and counted, trims return [ErrClosed],
 // and all other methods work on what the manager knew when it was closed.

@@ -1,9 +1,6 @@
 package connmgr
 
-import (
-	"math"
-	"time"
-)
+import "fmt"
 
 // This file keeps the table's connections: notifications add and remove them,
 // and a Host, if there is one, corrects them.
@@ -85,15 +82,6 @@ func directionOf(stat ConnStat) Direction {
 	}
 	return stat.Direction
 }
-
-// closeRunning in connSlot.closing means that the connection's Close has not
-// returned yet.
-const closeRunning = math.MaxUint32
-
-// closingPatience is how long a connection that closed without an error may take
-// until its Disconnected comes. After that it counts as open again and can be
-// closed once more. 30 s is far beyond what a live host takes.
-const closingPatience = 30 * time.Second
 
 // connect adds a connection to the table and reports whether it is new.
 func (r *registry) connect(peer NodeID, slot connSlot) bool {
@@ -222,26 +210,34 @@ func (m *Manager) reconcile(host Host) {
 	conns := host.Connections()
 	alive := make(map[Conn]struct{}, len(conns))
 	for _, c := range conns {
-		if c == nil {
-			continue
+		// One bad connection must not keep the others from being managed.
+		if err := m.safely(func() error { m.adopt(c, asked, alive); return nil }); err != nil {
+			m.logFaultOnce(&m.faults.conn, fmt.Errorf("connection of the host: %w", err))
 		}
-		alive[c] = struct{}{}
-		peer := c.RemotePeer()
-		if r.knows(peer, c) {
-			continue
-		}
-		stat := c.Stat()
-		opened := asked
-		if !stat.Opened.IsZero() {
-			opened = min(asked, r.instant(stat.Opened))
-		}
-		m.connect(peer, connSlot{conn: c, direction: directionOf(stat), opened: opened})
 	}
 	for _, gone := range r.connsBefore(asked) {
 		if _, ok := alive[gone.conn]; !ok {
 			m.disconnect(gone.peer, gone.conn)
 		}
 	}
+}
+
+// adopt notes that a connection is alive, and adds it to the table if it is new.
+func (m *Manager) adopt(c Conn, asked instant, alive map[Conn]struct{}) {
+	if c == nil {
+		return
+	}
+	alive[c] = struct{}{}
+	peer := c.RemotePeer()
+	if m.table.knows(peer, c) {
+		return
+	}
+	stat := c.Stat()
+	opened := asked
+	if !stat.Opened.IsZero() {
+		opened = min(asked, m.table.instant(stat.Opened))
+	}
+	m.connect(peer, connSlot{conn: c, direction: directionOf(stat), opened: opened})
 }
 
 // peerConn is a connection with its peer.
@@ -256,7 +252,7 @@ func (r *registry) connsBefore(at instant) (conns []peerConn) {
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()
-		for rec := range s.connectedLocked {
+		for rec := range s.recordsLocked {
 			rec.eachConn(func(slot *connSlot) {
 				if slot.opened < at {
 					conns = append(conns, peerConn{rec.id, slot.conn})
@@ -273,24 +269,4 @@ func (r *registry) knows(peer NodeID, conn Conn) bool {
 	defer s.mu.Unlock()
 	rec := s.findLocked(peer)
 	return rec != nil && rec.slot(conn) != nil
-}
-
-// connectedLocked yields the records of connected peers.
-func (s *shard) connectedLocked(yield func(*record) bool) {
-	left := s.used
-	for _, chunk := range s.chunks {
-		for i := range chunk {
-			if left == 0 {
-				return
-			}
-			left--
-			if rec := &chunk[i]; rec.state == recordConnected && !yield(rec) {
-				return
-			}
-		}
-	}
-}
-
-func (slot *connSlot) closedAt() instant {
-	return instant(slot.closing-1) * instant(time.Second)
 }

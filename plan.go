@@ -109,8 +109,9 @@ func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Tr
 		case s.Protected:
 			plan.Protected += conns
 			p.reasons[i] = KeptProtected
-			// Rule 2 counts a protected peer like any other, so not in its grace.
-			if !inGrace {
+			// Rule 2: protected connections count, unless the budget leaves them out.
+			// By force protected peers go as well, so then they always count.
+			if !inGrace && (policy.Budget == BudgetAll || force) {
 				plan.Counted += conns
 			}
 			if force {
@@ -128,12 +129,6 @@ func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Tr
 		}
 	}
 
-	// Rule 2: protected connections count, unless the budget leaves them out.
-	// (By force, protected ones go as well, so there they always count.)
-	if policy.Budget == BudgetTrimmable && !force {
-		plan.Counted = p.established.conns
-	}
-
 	// Rule 3: down to low water; nothing to do at or below it.
 	plan.Target = max(0, plan.Counted-policy.LowWater)
 
@@ -144,7 +139,11 @@ func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Tr
 	}
 	plan.Freed = p.take(&p.established, policy, peers, plan.Target, reason, look)
 	if plan.Target > 0 {
-		p.markKept(&p.established, KeptAboveCut)
+		for _, k := range p.established.keys {
+			if !p.reasons[k.peer].Closed() {
+				p.reasons[k.peer] = KeptAboveCut
+			}
+		}
 	}
 	missed := plan.Target - plan.Freed // newcomers that go below do not make up for it
 
@@ -232,27 +231,6 @@ func (p *planner) take(l *lane, policy *Policy, peers Snapshot, target int, reas
 		freed += int(k.conns)
 	}
 	return freed
-}
-
-// markKept gives the candidates that were not taken their reason.
-func (p *planner) markKept(l *lane, reason Reason) {
-	for _, k := range l.keys {
-		if !p.reasons[k.peer].Closed() {
-			p.reasons[k.peer] = reason
-		}
-	}
-}
-
-// addSaturating returns a+b, or the nearest int if that overflows.
-func addSaturating(a, b int) int {
-	sum := a + b
-	switch {
-	case a > 0 && b > 0 && sum < 0:
-		return math.MaxInt
-	case a < 0 && b < 0 && sum >= 0:
-		return math.MinInt
-	}
-	return sum
 }
 
 // resize returns s with length n, its contents unspecified. It lets go of memory

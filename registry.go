@@ -218,6 +218,9 @@ func (s *shard) removeLocked(rec *record) {
 	delete(s.index, rec.id)
 	*rec = record{next: s.free}
 	s.free = i
+	if len(s.index) == 0 && len(s.chunks) > 1 { // neither maps nor chunks shrink
+		s.index, s.chunks, s.used, s.free = make(map[NodeID]ref), nil, 0, 0
+	}
 }
 
 // idleLocked puts a record at the end of the idle list.
@@ -349,7 +352,7 @@ func (r *registry) sweep() {
 			s.removeLocked(rec)
 		}
 		if s.counts.closing > 0 {
-			for rec := range s.connectedLocked {
+			for rec := range s.recordsLocked {
 				rec.eachConn(func(slot *connSlot) { r.isOpenLocked(s, slot, now) })
 			}
 		}
@@ -376,4 +379,20 @@ func (r *registry) counts() (sum shardCounts, idle int) {
 		sum.refused += c.refused
 	}
 	return sum, idle
+}
+
+// recordsLocked yields all records in use.
+func (s *shard) recordsLocked(yield func(*record) bool) {
+	left := s.used
+	for _, chunk := range s.chunks {
+		for i := range chunk {
+			if left == 0 {
+				return
+			}
+			left--
+			if rec := &chunk[i]; rec.state != recordFree && !yield(rec) {
+				return
+			}
+		}
+	}
 }

@@ -142,16 +142,21 @@ func TestTagsOfAProtectedPeerAreRetainedFromTheEndOfProtection(t *testing.T) {
 
 func TestAPeerWhoseLastValueDecayedIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, connmgr.Config{SilencePeriod: time.Hour, EarlyTagTTL: 24 * time.Hour})
+		m := newManager(t, connmgr.Config{})
 		tag := register(t, m, "decays", time.Minute, connmgr.DecayFixed(1))
 		bump(t, tag, "p", 1)
+		bump(t, tag, "q", 2)
 		advance(time.Minute)
-		if info, known := m.PeerInfo("p"); known {
-			t.Errorf("a peer without connection, tag and protection is known: %+v", info)
+		if info, _ := m.PeerInfo("p"); len(info.Tags) != 0 || info.Value != 0 {
+			t.Errorf("a value that decayed to nothing is still there: %+v", info)
 		}
-		advance(2 * time.Hour)
-		if s := m.Stats(); s.IdlePeers != 0 || s.IdleExpired != 0 {
-			t.Errorf("idle %d, expired %d; want 0, 0: nothing was too old", s.IdlePeers, s.IdleExpired)
+		advance(sweepTime)
+		if info, known := m.PeerInfo("p"); known {
+			t.Errorf("a peer without connection, tag and protection is known after a tick: %+v", info)
+		}
+		expectSum(t, m, "q", 1)
+		if s := m.Stats(); s.IdlePeers != 1 || s.IdleExpired != 0 {
+			t.Errorf("idle %d, expired %d; want 1, 0: nothing was too old", s.IdlePeers, s.IdleExpired)
 		}
 	})
 }

@@ -1,6 +1,9 @@
 package connmgr
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // This file reads the table for the planner: one pass over the records in the
 // order in which they lie in memory, one shard's lock at a time.
@@ -25,7 +28,7 @@ func (sc *scan) read(r *registry) {
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()
-		for rec := range s.connectedLocked {
+		for rec := range s.recordsLocked {
 			p, first := r.peerStateLocked(s, rec, now)
 			if first != nil {
 				sc.peers = append(sc.peers, p)
@@ -36,8 +39,11 @@ func (sc *scan) read(r *registry) {
 	}
 }
 
-// release lets go of the connections, so that closed ones can be collected.
-func (sc *scan) release() { clear(sc.conns) }
+// release lets go of peers and connections, so that those gone can be collected.
+func (sc *scan) release() {
+	clear(sc.peers[:cap(sc.peers)])
+	clear(sc.conns[:cap(sc.conns)])
+}
 
 // peerStateLocked returns what the rules look at, but for the streams, and the
 // first open connection, nil if there is none.
@@ -66,21 +72,6 @@ func (r *registry) peerStateLocked(s *shard, rec *record, now instant) (p PeerSt
 	return p, first
 }
 
-// isOpenLocked reports whether a connection counts. One that was closed without
-// an error, but not reported as gone for too long, counts again from now on.
-func (r *registry) isOpenLocked(s *shard, slot *connSlot, now instant) bool {
-	if slot.closing == 0 {
-		return true
-	}
-	if slot.closing == closeRunning || now < slot.closedAt()+instant(closingPatience) {
-		return false
-	}
-	slot.closing = 0
-	s.counts.closing--
-	r.conns.Add(1)
-	return true
-}
-
 // look fills in the streams of the peers at the given places, by asking their
 // connections.
 func (sc *scan) look(m *Manager, peers []int32) {
@@ -90,10 +81,7 @@ func (sc *scan) look(m *Manager, peers []int32) {
 			p.Streams = m.countStreams(sc.conns[i])
 			continue
 		}
-		p.Streams = 0
-		for _, c := range m.table.openConns(p.ID) {
-			p.Streams += m.countStreams(c)
-		}
+		p.Streams = m.countStreams(m.table.openConns(p.ID)...)
 	}
 }
 
@@ -106,16 +94,23 @@ func (sc *scan) lookAtAll(m *Manager) {
 	sc.look(m, all)
 }
 
-// countStreams asks a connection for its streams. One that panics is taken to
-// have none. The bound keeps the sum over a peer's connections from overflowing.
-func (m *Manager) countStreams(c Conn) (streams int32) {
-	defer func() {
-		if p := recover(); p != nil {
-			m.panics.Add(1)
-			m.logFaultOnce(&m.trims.panicked, fmt.Errorf("panic in Stat of a connection: %v", p))
+// maxStreams is how many streams of one connection count. No connection has more,
+// but one may claim to.
+const maxStreams = 1 << 20
+
+// countStreams asks connections for their streams and returns the sum. One that
+// panics is taken to have none.
+func (m *Manager) countStreams(conns ...Conn) int32 {
+	sum := 0
+	for _, c := range conns {
+		var streams int
+		err := m.safely(func() error { streams = c.Stat().Streams; return nil })
+		if err != nil {
+			m.logFaultOnce(&m.faults.conn, fmt.Errorf("connection: %w", err))
 		}
-	}()
-	return int32(min(max(c.Stat().Streams, 0), 1<<20))
+		sum = min(sum+min(max(0, streams), maxStreams), math.MaxInt32)
+	}
+	return int32(sum)
 }
 
 // openConns returns a peer's connections that are not being closed.

@@ -34,7 +34,7 @@ type Stats struct {
 	// Its Started is zero if there was none.
 	LastTrim TrimResult
 
-	// CloseErrors is the closings of connections that failed.
+	// CloseErrors is the connections that would not close, each time counted.
 	CloseErrors uint64
 	// HangingPeers is the peers with a connection whose Close has been given up
 	// and has not returned to this moment.
@@ -43,7 +43,8 @@ type Stats struct {
 	Panics uint64
 	// DuplicateConnects, UnknownDisconnects, NilNotifications and
 	// LateNotifications are the notifications that were ignored: of a connection
-	// known already, of one not known, of none, and after Close.
+	// known already, of one not known, of none, and after Close. With a Host, some
+	// of the first two are normal: the host's own word can come first.
 	DuplicateConnects, UnknownDisconnects, NilNotifications, LateNotifications uint64
 	// TagsRefused is the tags dropped since a peer had too many.
 	TagsRefused uint64
@@ -95,7 +96,11 @@ type trimRecord struct {
 	closed [len(reasonTexts)]uint64
 	spared uint64
 	last   TrimResult // without Closed
-	short  Cause      // of the last shortfall that was logged
+	ended  uint64     // the number of trims so far
+	noted  struct {   // of the trim before, see note
+		cause   Cause
+		trouble int
+	}
 }
 
 func (t *trimRecord) add(res *TrimResult) {
@@ -106,25 +111,36 @@ func (t *trimRecord) add(res *TrimResult) {
 		t.closed[v.Reason]++
 	}
 	t.spared += uint64(res.Spared)
+	t.ended++
 	t.last = *res
 	t.last.Closed = nil
 }
 
-// lastTrim returns the last trim that has ended, without its closed peers.
-func (t *trimRecord) lastTrim() TrimResult {
+// addClosed counts a peer that was closed after its trim had ended.
+func (t *trimRecord) addClosed(reason Reason) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.last
+	t.closed[reason]++
 }
 
-// shortfallIsNews reports whether a trim fell short and the one before did not,
-// or for another cause.
-func (t *trimRecord) shortfallIsNews(res *TrimResult) bool {
+// lastTrim returns the last trim that has ended, without its closed peers, and
+// its number.
+func (t *trimRecord) lastTrim() (last TrimResult, number uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	news := res.Cause != 0 && res.Cause != t.short
-	t.short = res.Cause
-	return news
+	return t.last, t.ended
+}
+
+// note takes note of what is wrong with a trim, and reports what of it is new: a
+// shortfall that the trim before did not have, or not for this cause, and another
+// number of connections that would not close.
+func (t *trimRecord) note(res *TrimResult) (shortfall, trouble bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	shortfall = res.Cause != 0 && res.Cause != t.noted.cause
+	trouble = res.Failed+res.Hanging > 0 && res.Failed+res.Hanging != t.noted.trouble
+	t.noted.cause, t.noted.trouble = res.Cause, res.Failed+res.Hanging
+	return shortfall, trouble
 }
 
 func (t *trimRecord) fill(s *Stats) {

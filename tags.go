@@ -3,7 +3,6 @@ package connmgr
 import (
 	"iter"
 	"math"
-	"math/bits"
 	"unique"
 )
 
@@ -66,7 +65,7 @@ func (m *Manager) UpsertTag(peer NodeID, tag string, upsert func(value int) int)
 		value := upsert(old)
 		stored := false
 		m.table.edit(peer, func(sh *shard, rec *record) {
-			current, _ := rec.tags.get(tag)
+			current := rec.tags.get(tag)
 			switch {
 			case current == old:
 			case try >= maxUpserts:
@@ -88,8 +87,7 @@ func (r *registry) tag(peer NodeID, tag string) int {
 	s := r.lock(peer)
 	defer s.mu.Unlock()
 	if rec := s.findLocked(peer); rec != nil {
-		value, _ := rec.tags.get(tag)
-		return value
+		return rec.tags.get(tag)
 	}
 	return 0
 }
@@ -143,38 +141,6 @@ func (rec *record) changeSum(old, value int) {
 	rec.sum = sum.saturated()
 }
 
-// wideSum adds up ints without overflow (in 128 bits, two's complement).
-type wideSum struct{ high, low uint64 }
-
-func (s *wideSum) add(v int) {
-	var carry uint64
-	s.low, carry = bits.Add64(s.low, uint64(int64(v)), 0)
-	s.high, _ = bits.Add64(s.high, uint64(int64(v)>>63), carry)
-}
-
-func (s *wideSum) saturated() int {
-	switch sign := int64(s.high); {
-	case sign < -1, sign == -1 && int64(s.low) >= 0, sign == -1 && int64(s.low) < math.MinInt:
-		return math.MinInt
-	case sign > 0, sign == 0 && s.low > math.MaxInt:
-		return math.MaxInt
-	default:
-		return int(int64(s.low))
-	}
-}
-
-// subSaturating returns a-b, or the nearest int if that overflows.
-func subSaturating(a, b int) int {
-	switch diff := a - b; {
-	case a >= 0 && b < 0 && diff < 0:
-		return math.MaxInt
-	case a < 0 && b > 0 && diff >= 0:
-		return math.MinInt
-	default:
-		return diff
-	}
-}
-
 // tagSet is a peer's tags. Most peers have one or two, and those need no memory
 // beyond the record; names are interned, so a tag on a million peers is stored
 // once. The zero value is empty. There is no order.
@@ -189,6 +155,9 @@ type tagEntry struct {
 }
 
 var noTag unique.Handle[string]
+
+// manyTags is from how many on comparing names costs more than interning one.
+const manyTags = 8
 
 func (t *tagSet) empty() bool { return t.first[0].name == noTag }
 
@@ -215,7 +184,17 @@ func (t *tagSet) at(i int) *tagEntry {
 
 // find returns where the value of a tag is stored, or nil.
 func (t *tagSet) find(name string) *int {
-	for i := range t.len() {
+	n := t.len()
+	if n > manyTags {
+		interned := unique.Make(name)
+		for i := range n {
+			if e := t.at(i); e.name == interned {
+				return &e.value
+			}
+		}
+		return nil
+	}
+	for i := range n {
 		if e := t.at(i); e.name.Value() == name {
 			return &e.value
 		}
@@ -223,11 +202,12 @@ func (t *tagSet) find(name string) *int {
 	return nil
 }
 
-func (t *tagSet) get(name string) (value int, ok bool) {
+// get returns the value of a tag, 0 if the set does not have it.
+func (t *tagSet) get(name string) int {
 	if v := t.find(name); v != nil {
-		return *v, true
+		return *v
 	}
-	return 0, false
+	return 0
 }
 
 // add adds a tag that the set does not have.

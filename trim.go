@@ -25,7 +25,8 @@ func (m *Manager) TrimOpenConns(ctx context.Context) {
 
 // Trim is [Manager.TrimOpenConns] with a result. The error is ctx.Err() if ctx
 // ended first, or [ErrClosed]; then the result is what was done so far, or empty
-// if the trim goes on for others.
+// if the trim goes on for others. A Host that panics is an error too; then the
+// trim relied on what the manager knew without it.
 func (m *Manager) Trim(ctx context.Context) (TrimResult, error) {
 	return m.trim(ctx, TriggerManual)
 }
@@ -39,7 +40,7 @@ func (m *Manager) ForceTrim(ctx context.Context) (TrimResult, error) {
 
 // TrimResult is what a trim did.
 type TrimResult struct {
-	// Figures are those of the plan.
+	// Figures are those of the plan. What was really closed is in Closed.
 	Figures
 	// Trigger is what set off the trim.
 	Trigger Trigger
@@ -52,6 +53,8 @@ type TrimResult struct {
 	// zero if there is none.
 	GraceEnds time.Time
 	// Closed is the peers whose connections were closed, the first to go first.
+	// All who wait for one trim, and subscribers, get the same slice: it must not
+	// be changed.
 	Closed []Verdict
 	// Spared is the number of peers that were planned to go but had left, had
 	// been protected, or had risen above the cut when their turn came.
@@ -96,13 +99,18 @@ type trims struct {
 	mu      sync.Mutex // guards running and what trimRun says
 	running *trimRun
 
-	// Only the running trim uses these.
+	// spare holds workspaces between trims. A pool, since a trim of a million peers
+	// needs a lot, and who trims seldom should not keep it.
+	spare sync.Pool
+
+	hanging atomic.Int64 // peers whose Close has been given up and has not returned
+	record  trimRecord
+}
+
+// workspace is the working memory of a trim.
+type workspace struct {
 	scan    scan
 	planner planner
-
-	hanging  atomic.Int64 // peers whose Close has been given up and has not returned
-	panicked atomic.Bool  // a panic has been logged
-	record   trimRecord
 }
 
 // trimRun is a trim under way.
@@ -133,8 +141,11 @@ func (m *Manager) trim(ctx context.Context, trigger Trigger) (TrimResult, error)
 			m.leaveTrim(run)
 		case <-ctx.Done():
 			if alone := m.leaveTrim(run); alone {
-				<-run.done // it stops now, and says what it has done
-				return run.result, ctx.Err()
+				select {
+				case <-run.done: // it stops now, and says what it has done
+					return run.result, ctx.Err()
+				case <-time.After(closePatience): // host or connection hangs
+				}
 			}
 			return TrimResult{Trigger: trigger}, ctx.Err()
 		}
@@ -186,7 +197,7 @@ func (m *Manager) runTrim(ctx context.Context, run *trimRun) {
 			// Foreign code (host, connection, logger) panicked in the background.
 			m.panics.Add(1)
 			run.err = fmt.Errorf("connmgr: trim given up: panic in host or connection: %v", p)
-			m.logFaultOnce(&m.trims.panicked, run.err)
+			m.logFaultOnce(&m.faults.trim, run.err)
 		}
 		t := &m.trims
 		t.mu.Lock()
@@ -201,16 +212,23 @@ func (m *Manager) runTrim(ctx context.Context, run *trimRun) {
 
 // doTrim plans and closes.
 func (m *Manager) doTrim(ctx context.Context, res *TrimResult) error {
+	w, _ := m.trims.spare.Get().(*workspace)
+	if w == nil {
+		w = new(workspace)
+	}
+	defer func() {
+		w.scan.release()
+		m.trims.spare.Put(w)
+	}()
 	res.Started = m.cfg.Clock.Now()
-	m.refresh()
-	plan := m.plan(&m.trims.scan, &m.trims.planner, res.Trigger)
+	hostErr := m.refresh()
+	plan := m.plan(w, res.Trigger)
 	planned := m.cfg.Clock.Now()
 	res.Figures, res.GraceEnds = plan.Figures, plan.GraceEnds
 	res.Planning = planned.Sub(res.Started)
 
-	c := closer{m: m, plan: &plan, res: res}
+	c := closer{m: m, plan: &plan, trigger: res.Trigger, started: time.Now(), res: res}
 	c.run(ctx)
-	m.trims.scan.release()
 
 	res.Took = m.cfg.Clock.Now().Sub(res.Started)
 	m.trims.record.add(res)
@@ -222,32 +240,42 @@ func (m *Manager) doTrim(ctx context.Context, res *TrimResult) error {
 	if m.closed.Load() && !c.finished() {
 		return ErrClosed
 	}
+	if ctx.Err() == nil {
+		return hostErr
+	}
 	return ctx.Err()
 }
 
-// refresh brings the table up to date: the host's word, and old tags.
-func (m *Manager) refresh() {
+// refresh brings the table up to date: the host's word, and old tags. The error is
+// a panic of the host.
+func (m *Manager) refresh() (err error) {
 	if m.cfg.Host != nil {
-		m.reconcile(m.cfg.Host)
+		if err = m.safely(func() error { m.reconcile(m.cfg.Host); return nil }); err != nil {
+			err = fmt.Errorf("connmgr: host: %w", err)
+			m.logFaultOnce(&m.faults.host, err)
+		}
 	}
 	m.table.sweep()
+	return err
 }
 
-// plan reads the table and plans. Only the peers around the cut are asked for
+// plan reads the table and plans. Only the peers that may have to go are asked for
 // their streams.
-func (m *Manager) plan(sc *scan, p *planner, trigger Trigger) Plan {
-	sc.read(m.table)
-	return p.plan(m.policy(), sc.peers, m.cfg.Clock.Now(), trigger, func(peers []int32) { sc.look(m, peers) })
+func (m *Manager) plan(w *workspace, trigger Trigger) Plan {
+	w.scan.read(m.table)
+	look := func(peers []int32) { w.scan.look(m, peers) }
+	return w.planner.plan(m.policy(), w.scan.peers, m.cfg.Clock.Now(), trigger, look)
 }
 
-// logTrim writes one line for a trim that did something. A shortfall is worth a
-// warning, but not again every silence period for as long as it lasts.
+// logTrim writes one line for a trim that closed something. A shortfall is worth a
+// warning, and connections that would not close a line, but not again and again
+// for as long as it lasts.
 func (m *Manager) logTrim(res *TrimResult) {
 	level := slog.LevelDebug
-	switch news := m.trims.record.shortfallIsNews(res); {
-	case res.Shortfall > 0 && news:
+	switch shortfall, trouble := m.trims.record.note(res); {
+	case shortfall:
 		level = slog.LevelWarn
-	case len(res.Closed) > 0 || res.Failed > 0 || res.Hanging > 0:
+	case len(res.Closed) > 0 || trouble:
 		level = slog.LevelInfo
 	}
 	m.cfg.Logger.Log(context.Background(), level, "connmgr: trim", "trim", *res)

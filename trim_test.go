@@ -3,6 +3,7 @@ package connmgr_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -69,6 +70,25 @@ func TestLiveConnectionsDecideBetweenPeersOfOneTag(t *testing.T) {
 			t.Errorf("they went in the order %q, want %q", got, want)
 		}
 	})
+}
+
+func TestOddNumbersOfStreams(t *testing.T) {
+	m, host := newNode(t, connmgr.Config{LowWater: connmgr.Zero, HighWater: 10_000, GracePeriod: connmgr.Zero})
+	host.Connect("one", connmgrtest.Streams(1))
+	host.Connect("many", connmgrtest.Streams(1<<20))
+	for range 2500 { // together more than fits 32 bits
+		host.Connect("most", connmgrtest.Streams(1<<20))
+	}
+	host.Connect("negative", connmgrtest.Streams(-5))
+	want := []connmgr.NodeID{"negative", "one", "many", "most"}
+	if got := closedPeers(trim(t, m)); !slices.Equal(got, want) {
+		t.Errorf("they went in the order %q, want %q", got, want)
+	}
+	host.Connect("endless", connmgrtest.Streams(math.MaxInt))
+	host.Connect("endless", connmgrtest.Streams(math.MaxInt))
+	if e, _ := m.Explain("endless", connmgr.TriggerManual); e.ActiveBonus != connmgr.DefaultActiveBonus {
+		t.Errorf("two connections with as many streams as there can be earn a bonus of %d", e.ActiveBonus)
+	}
 }
 
 func TestClosingAPeerClosesAllItsConnections(t *testing.T) {
@@ -151,7 +171,7 @@ type outcome struct {
 	took time.Duration
 }
 
-func begin(trim func(context.Context) (connmgr.TrimResult, error), ctx context.Context) <-chan outcome { //nolint:revive // the context is trim's
+func begin(ctx context.Context, trim func(context.Context) (connmgr.TrimResult, error)) <-chan outcome {
 	done, began := make(chan outcome, 1), time.Now()
 	go func() {
 		res, err := trim(ctx)
@@ -165,9 +185,9 @@ func TestWhoAsksDuringATrimJoinsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, host := slowNode(t, tight(0, 100), time.Second/2)
 		ctx := context.Background()
-		first := begin(m.Trim, ctx)
+		first := begin(ctx, m.Trim)
 		advance(time.Second)
-		second, third := begin(m.Trim, ctx), begin(m.Trim, nil) //nolint:staticcheck // nil is allowed
+		second, third := begin(ctx, m.Trim), begin(nil, m.Trim) //nolint:staticcheck // nil is allowed
 		for i, done := range []<-chan outcome{first, second, third} {
 			o := <-done
 			if o.err != nil || len(o.res.Closed) != 64 {
@@ -187,8 +207,8 @@ func TestForceIsNotContentWithAWeakerTrim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, host := slowNode(t, tight(0, 100), time.Second/2)
 		m.Protect(peerID(0), "x")
-		weak := begin(m.Trim, context.Background())
-		force := begin(m.ForceTrim, context.Background())
+		weak := begin(context.Background(), m.Trim)
+		force := begin(context.Background(), m.ForceTrim)
 		if o := <-weak; o.err != nil || o.res.Trigger != connmgr.TriggerManual || len(o.res.Closed) != 63 {
 			t.Errorf("the first caller got %v with %d closed, err %v; want its own trim with 63", o.res.Trigger, len(o.res.Closed), o.err)
 		}
@@ -205,8 +225,8 @@ func TestForceIsNotContentWithAWeakerTrim(t *testing.T) {
 func TestAWeakerCallerIsContentWithForce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, _ := slowNode(t, tight(0, 100), time.Second/2)
-		force := begin(m.ForceTrim, context.Background())
-		weak := begin(m.Trim, context.Background())
+		force := begin(context.Background(), m.ForceTrim)
+		weak := begin(context.Background(), m.Trim)
 		if o := <-weak; o.err != nil || o.res.Trigger != connmgr.TriggerForce || len(o.res.Closed) != 64 {
 			t.Errorf("the second caller got %v with %d closed, err %v; want the result of the forced trim", o.res.Trigger, len(o.res.Closed), o.err)
 		}
@@ -236,7 +256,7 @@ func TestATrimStopsWhenItsContextEnds(t *testing.T) {
 		m, host := slowNode(t, tight(0, 100), 50*time.Millisecond)
 		ctx, cancel := context.WithTimeout(context.Background(), 70*time.Millisecond)
 		defer cancel()
-		o := <-begin(m.Trim, ctx)
+		o := <-begin(ctx, m.Trim)
 		if !errors.Is(o.err, context.DeadlineExceeded) {
 			t.Errorf("err = %v, want context.DeadlineExceeded", o.err)
 		}
@@ -254,7 +274,7 @@ func TestAContextThatEndsDoesNotWaitForSlowClosings(t *testing.T) {
 		m, host := slowNode(t, tight(0, 100), 10*time.Second)
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
-		o := <-begin(m.Trim, ctx)
+		o := <-begin(ctx, m.Trim)
 		if !errors.Is(o.err, context.DeadlineExceeded) || o.took > 300*time.Millisecond {
 			t.Errorf("err %v after %v, want context.DeadlineExceeded soon after 100ms", o.err, o.took)
 		}
@@ -272,8 +292,8 @@ func TestATrimGoesOnForThoseWhoStillWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, host := slowNode(t, tight(0, 100), time.Second/2)
 		ctx, cancel := context.WithCancel(context.Background())
-		impatient := begin(m.Trim, ctx)
-		patient := begin(m.Trim, context.Background())
+		impatient := begin(ctx, m.Trim)
+		patient := begin(context.Background(), m.Trim)
 		advance(100 * time.Millisecond)
 		cancel()
 		if o := <-impatient; !errors.Is(o.err, context.Canceled) || o.took != 100*time.Millisecond || len(o.res.Closed) != 0 {
@@ -289,11 +309,11 @@ func TestWhoJoinsATrimThatIsStoppingGetsAWholeOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, host := slowNode(t, tight(0, 100), 50*time.Millisecond)
 		ctx, cancel := context.WithCancel(context.Background())
-		first := begin(m.Trim, ctx)
+		first := begin(ctx, m.Trim)
 		advance(10 * time.Millisecond)
 		cancel()
 		synctest.Wait()
-		if o := <-begin(m.Trim, context.Background()); o.err != nil || len(o.res.Closed) != 48 || host.Len() != 0 {
+		if o := <-begin(context.Background(), m.Trim); o.err != nil || len(o.res.Closed) != 48 || host.Len() != 0 {
 			t.Errorf("closed %d, err %v, left %d; want the 48 that the stopped trim left", len(o.res.Closed), o.err, host.Len())
 		}
 		if o := <-first; len(o.res.Closed) != 16 {
@@ -308,7 +328,7 @@ func TestTrimsAfterCloseReturnAtOnce(t *testing.T) {
 		connectMany(host, 3)
 		closeManager(t, m)
 		for _, trim := range []func(context.Context) (connmgr.TrimResult, error){m.Trim, m.ForceTrim} {
-			o := <-begin(trim, nil)
+			o := <-begin(nil, trim) //nolint:staticcheck // nil is allowed
 			if !errors.Is(o.err, connmgr.ErrClosed) || o.took != 0 || host.Len() != 3 {
 				t.Errorf("err %v after %v, %d connections left; want ErrClosed at once and all 3", o.err, o.took, host.Len())
 			}

@@ -54,7 +54,13 @@ func NewConnManager(low, high int, opts ...Option) (*ConnManager, error) {
 			return nil, err
 		}
 	}
-	limits := limitsFor(low, high, cfg.hardLimit)
+	limits, err := limitsFor(low, high, cfg.hardLimit)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.memory > 0 && low == 0 {
+		return nil, fmt.Errorf("connmgr: memory high water %v with low watermark 0: under pressure every peer would be closed", cfg.memory)
+	}
 	core, err := cfg.newCore(limits)
 	if err != nil {
 		return nil, err
@@ -65,13 +71,18 @@ func NewConnManager(low, high int, opts ...Option) (*ConnManager, error) {
 }
 
 // limitsFor returns the core's limits for go-libp2p's watermarks.
-func limitsFor(low, high, hard int) connmgr.Limits {
+func limitsFor(low, high, hard int) (connmgr.Limits, error) {
 	if low == 0 || high == 0 {
+		if hard != math.MaxInt {
+			return connmgr.Limits{}, fmt.Errorf("connmgr: hard limit %d, but low watermark %d and high watermark %d turn trimming off", hard, low, high)
+		}
 		// Off: no count is above high water. ForceTrim still goes down to low.
-		return connmgr.Limits{LowWater: low, HighWater: math.MaxInt, HardLimit: math.MaxInt}
+		return connmgr.Limits{LowWater: low, HighWater: math.MaxInt, HardLimit: hard}, nil
 	}
-	high = max(low, high)
-	return connmgr.Limits{LowWater: low, HighWater: high, HardLimit: max(high, hard)}
+	if high = max(low, high); hard < high {
+		return connmgr.Limits{}, fmt.Errorf("connmgr: hard limit %d is below the watermark %d", hard, high)
+	}
+	return connmgr.Limits{LowWater: low, HighWater: high, HardLimit: hard}, nil
 }
 
 // Core returns the manager underneath, with all that go-libp2p's interface has no
@@ -116,7 +127,11 @@ func (cm *ConnManager) GetTagInfo(p peer.ID) *libp2p.TagInfo {
 		Conns:     make(map[string]time.Time, len(info.Conns)),
 	}
 	for _, c := range info.Conns {
-		addr := c.Conn.(conn).c.RemoteMultiaddr().String()
+		lc, ok := c.Conn.(conn)
+		if !ok {
+			continue // told to Core directly, by somebody else
+		}
+		addr := lc.c.RemoteMultiaddr().String()
 		key := addr
 		for n := 2; ; n++ {
 			if _, taken := out.Conns[key]; !taken {

@@ -29,9 +29,13 @@ func (c conn) Stat() connmgr.ConnStat {
 }
 
 // CloseWithReason closes the connection. Whatever the reason, the other side is
-// told what go-libp2p's manager tells it.
+// told what go-libp2p's manager tells it. An error is no failure if the connection
+// is closed all the same: a swarm reports trouble with the farewell that way.
 func (c conn) CloseWithReason(connmgr.Reason) error {
-	return c.c.CloseWithError(network.ConnGarbageCollected)
+	if err := c.c.CloseWithError(network.ConnGarbageCollected); err != nil && !c.c.IsClosed() {
+		return err
+	}
+	return nil
 }
 
 // notifee receives go-libp2p's notifications. The network that comes with them

@@ -1,0 +1,33 @@
+package connmgrlibp2p_test
+
+import (
+	"fmt"
+	"log"
+
+	"github.com/dep2p/connmgr"
+	"github.com/dep2p/connmgr/connmgrlibp2p"
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// The code of the README.
+func Example() {
+	friend, helper := peer.ID("friend"), peer.ID("helper")
+
+	cm, err := connmgrlibp2p.NewConnManager(100, 400) // watermarks, in connections
+	if err != nil {
+		log.Fatal(err)
+	}
+	node, err := libp2p.New(libp2p.ConnectionManager(cm))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer node.Close()
+
+	cm.Protect(friend, "friend")     // is not closed
+	cm.TagPeer(helper, "useful", 10) // ranks above peers with less
+	why, _ := cm.Core().Explain(connmgr.NodeID(helper), connmgr.TriggerManual)
+	fmt.Println(why.Verdict.Score, why.Info.Tags)
+
+	// Output: 10 map[useful:10]
+}
