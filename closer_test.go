@@ -170,7 +170,7 @@ func TestManyThatHangDelayTheOthersByLittle(t *testing.T) {
 			m.TagPeer(peerID(i), "first to go", -1)
 		}
 		for i := range 50 {
-			host.Connect(peerID(100 + i))
+			host.Connect(peerID(1000 + i))
 		}
 		done := begin(context.Background(), m.Trim)
 		advance(3 * time.Second / 2)
@@ -182,6 +182,37 @@ func TestManyThatHangDelayTheOthersByLittle(t *testing.T) {
 		}
 		for _, c := range hung {
 			c.Release()
+		}
+	})
+}
+
+func TestAHundredThatHangDoNotHoldUpATrimForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, host := newNode(t, tight(0, 1000))
+		hung := connectMany(host, 100, connmgrtest.HangOnClose())
+		if o := <-begin(context.Background(), m.Trim); o.took > 3*time.Second || o.res.Hanging != 100 {
+			t.Errorf("the trim took %v, hanging %d; want at most 3 s, and 100", o.took, o.res.Hanging)
+		}
+		for _, c := range hung {
+			c.Release()
+		}
+	})
+}
+
+func TestAConnectionThatClosesLateIsToldAndCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, host := newNode(t, tight(0, 1000))
+		c := host.Connect("late", connmgrtest.HangOnClose())
+		sub := m.Subscribe(10)
+		trim(t, m)
+		if got, want := tell(sub), "manual trim of 0"; got != want || len(m.Stats().ClosedPeers) != 0 {
+			t.Errorf("while it hangs: told %q, closed %v; want %q and none", got, m.Stats().ClosedPeers, want)
+		}
+		c.Release()
+		synctest.Wait()
+		want := "-late, closed late for low score by manual rank 1"
+		if got := tell(sub); got != want || m.Stats().ClosedPeers[connmgr.ClosedLowScore] != 1 {
+			t.Errorf("when it has closed: told %q, closed %v; want %q and one", got, m.Stats().ClosedPeers, want)
 		}
 	})
 }

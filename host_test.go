@@ -213,6 +213,32 @@ func TestAHostThatPanicsSpoilsOneTrimNotTheManager(t *testing.T) {
 	})
 }
 
+// nasty is a connection of which the host tells, but which cannot be asked.
+type nasty struct{ *connmgrtest.Conn }
+
+func (nasty) RemotePeer() connmgr.NodeID { panic("boom") }
+
+func TestABadConnectionOfTheHostDoesNotHideTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := &oddHost{Host: connmgrtest.NewHost()}
+		host.connections = func(conns []connmgr.Conn) []connmgr.Conn {
+			bad := connmgrtest.NewConn("bad")
+			return append([]connmgr.Conn{nasty{bad}, rude{bad}, uncomparable{Conn: bad}}, conns...)
+		}
+		cfg := tight(2, 4)
+		cfg.Host = host
+		m := newManager(t, cfg)
+		connectMany(host.Host, 9)
+		advance(connmgr.DefaultSilencePeriod)
+		if host.Len() != 2 {
+			t.Errorf("%d connections are open, want 2: one that panics is no reason to forget the others", host.Len())
+		}
+		if s := m.Stats(); s.Panics < 3 {
+			t.Errorf("Stats.Panics = %d, want each counted", s.Panics)
+		}
+	})
+}
+
 func TestAHostThatHangsHoldsUpNeitherContextsNorClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

@@ -200,13 +200,8 @@ func (d *performance) settle(ctx context.Context) error {
 		}
 		return plan.GraceEnds.IsZero() && !due && calm >= 5
 	}
-	err := until(ctx, quiet, d.opts.Grace+10*time.Second)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	// If it never got quiet, the promises say what is wrong.
-	_ = err
-	return nil
+	_ = until(ctx, quiet, d.opts.Grace+10*time.Second) // if not, the promises say what is wrong
+	return ctx.Err()
 }
 
 // watch tells of trims and counts connections until the manager is closed.

@@ -85,6 +85,9 @@ func (d *performance) judge(ctx context.Context) (Report, error) {
 	if ctx.Err() != nil {
 		return Report{}, ctx.Err()
 	}
+	if n := d.events.Dropped(); n > 0 {
+		return Report{}, fmt.Errorf("%d events were lost, so there is no telling who went and why", n)
+	}
 	r := Report{
 		Peers: d.opts.Peers, LowWater: d.opts.Low, HighWater: d.opts.High, Grace: d.opts.Grace.String(),
 		Seed: d.opts.Seed, Transport: d.opts.Transport, Connected: d.outside(),

@@ -76,12 +76,14 @@ type node struct {
 	transport string // "tcp" or "quic"
 	host      host.Host
 
-	mu       sync.Mutex // guards all following fields
-	dialled  time.Time  // when it last began to connect
-	lost     time.Time  // when its last connection went
-	leaving  bool       // it closes the connection itself
-	returned bool       // it left and came back
-	settled  time.Time  // when its grace period is over at the latest
+	// Only the story writes these, and it waits before anybody reads them.
+	returned bool      // it left and came back
+	settled  time.Time // when its grace period is over at the latest
+
+	mu      sync.Mutex // guards all following fields
+	dialled time.Time  // when it last began to connect
+	lost    time.Time  // when its last connection went
+	leaving bool       // it closes the connection itself
 }
 
 // newNode starts a node of the crowd. It only dials.
@@ -132,7 +134,8 @@ func (n *node) connect(ctx context.Context, to peer.AddrInfo) error {
 // openStream opens a stream and greets: QUIC tells the other side of a stream
 // only when there is something in it.
 func (n *node) openStream(ctx context.Context, to peer.ID) error {
-	s, err := n.host.NewStream(ctx, to, chatProtocol)
+	// A node that a trim has closed meanwhile must not dial again.
+	s, err := n.host.NewStream(network.WithNoDial(ctx, "demo"), to, chatProtocol)
 	if err != nil {
 		return err
 	}
