@@ -243,6 +243,27 @@ func TestAHardLimitThatCannotBeKeptIsNotTriedForEveryConnection(t *testing.T) {
 	})
 }
 
+func TestTheHardLimitDoesNotTrimAnewForEveryStranger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := tight(1, 1000)
+		cfg.HardLimit = 1000
+		cfg.GracePeriod = time.Hour
+		m, host := newNode(t, cfg)
+		for i := range 2000 {
+			host.Connect(peerID(i))
+			advance(time.Millisecond)
+		}
+		// A trim that frees one connection of a thousand is hardly worth it.
+		if n := m.Stats().Trims[connmgr.TriggerHardLimit]; n < 5 || n > 50 {
+			t.Errorf("%d trims for a thousand newcomers too many within a second, want a few", n)
+		}
+		advance(time.Second)
+		if host.Len() != 1000 {
+			t.Errorf("%d connections are left, want the limit, 1,000", host.Len())
+		}
+	})
+}
+
 func TestAConnectionThatWouldNotCloseIsTriedAgainWithoutBeingAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, host := newNode(t, tight(1, 3))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -174,15 +175,24 @@ func (c *closer) closePeer(verdict Verdict, was asPlanned) (closed, failed int) 
 		}
 		return 1, 0
 	}
-	// One that hangs must not keep the peer's others open.
-	var next, ok atomic.Int64
+	// Those that hang must not keep the peer's others open: who waits too long for
+	// a place goes on without.
+	places := make(chan struct{}, closeWorkers)
+	var ok atomic.Int64
 	var all sync.WaitGroup
-	for range min(len(conns), closeWorkers) {
+	for _, conn := range conns {
+		giveBack := true
+		select {
+		case places <- struct{}{}:
+		case <-time.After(closePatience / 10):
+			giveBack = false
+		}
 		all.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(conns)); i = next.Add(1) - 1 {
-				if c.closeConn(verdict, conns[i]) {
-					ok.Add(1)
-				}
+			if c.closeConn(verdict, conn) {
+				ok.Add(1)
+			}
+			if giveBack {
+				<-places
 			}
 		})
 	}
@@ -253,6 +263,6 @@ func (m *Manager) publishClosed(v Verdict, t Trigger) {
 func (m *Manager) closeFailed(peer NodeID, err error) {
 	m.trims.record.closeErrors.Add(1)
 	if m.faults.closing.CompareAndSwap(false, true) {
-		m.cfg.Logger.Warn("connmgr: closing a connection failed; later failures are only counted", "peer", peer.String(), "error", err)
+		m.log(slog.LevelWarn, "connmgr: closing a connection failed; later failures are only counted", "peer", peer.String(), "error", err)
 	}
 }

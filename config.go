@@ -109,8 +109,9 @@ type Config struct {
 	// Host is the owner of the connections; nil means that the manager lives on
 	// notifications alone.
 	Host Host
-	// Logger gets one line per trim that closes something, and faults once. Nil
-	// means slog.Default().
+	// Logger gets one line per trim that closes something, and once each: a warning
+	// when protections begin to keep trims from their target, and background faults.
+	// Nil means slog.Default().
 	Logger *slog.Logger
 	// Clock is where the manager takes the time from. Nil means the system's.
 	Clock Clock

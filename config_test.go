@@ -210,6 +210,13 @@ func TestWordsForHumans(t *testing.T) {
 		{connmgr.DirOutbound.String(), "outbound"},
 		{connmgr.DirUnknown.String(), "unknown"},
 		{connmgr.Direction(9).String(), "unknown"},
+		{connmgr.ClosedHardLimit.String(), "hard limit"},
+		{connmgr.Reason(99).String(), "Reason(99)"},
+		{connmgr.TriggerGrace.String(), "grace ended"},
+		{connmgr.Trigger(99).String(), "Trigger(99)"},
+		{connmgr.Cause(0).String(), "none"},
+		{(connmgr.CauseGrace | connmgr.CauseProtected).String(), "protected and grace"},
+		{connmgr.Cause(99).String(), "Cause(99)"},
 	} {
 		if tt.got != tt.want {
 			t.Errorf("got %q, want %q", tt.got, tt.want)

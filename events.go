@@ -11,6 +11,10 @@ import (
 
 // Event is something that happened: [EventConnected], [EventDisconnected],
 // [EventClosed], [EventTrim] or [EventLimits].
+//
+// Connections are closed several at once. So the EventClosed of a trim come
+// about in the order of rank, the EventDisconnected of a peer can come before or
+// after its EventClosed, and EventTrim comes when the trim has ended.
 type Event interface{ event() }
 
 // EventConnected is a new connection.

@@ -23,8 +23,8 @@ func (m *Manager) DryRun(trigger Trigger) Plan {
 // Explanation says what the manager knows about a peer and what a trim would do
 // with it.
 type Explanation struct {
-	// Verdict is the peer's verdict in Plan. Its Conns is 0 if the peer has no
-	// open connection; a plan says nothing about it then.
+	// Verdict is the peer's verdict in Plan. Its Reason is NotConnected if the peer
+	// has no open connection. (Why a peer was closed is told by EventClosed.)
 	Verdict Verdict
 	// TagSum, OutboundBonus and ActiveBonus add up to the verdict's score (which
 	// saturates).

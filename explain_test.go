@@ -51,7 +51,7 @@ func TestExplainAddsUp(t *testing.T) {
 			{"rich", math.MaxInt, 0, 0, connmgr.KeptAboveCut, 1, 0},
 			{"friend", 1100, 0, 0, connmgr.KeptProtected, 1, 0},
 			{"new", 0, 0, 0, connmgr.KeptInGrace, 1, 0},
-			{"only tagged", 5, 0, 0, connmgr.KeptNothingToDo, 0, 0},
+			{"only tagged", 5, 0, 0, connmgr.NotConnected, 0, 0},
 		} {
 			e, known := m.Explain(tt.peer, connmgr.TriggerManual)
 			if !known {

@@ -177,7 +177,7 @@ func TestConnectedAfterTheHostHasToldIsADuplicate(t *testing.T) {
 	})
 }
 
-func TestAHostThatPanicsSpoilsOneTrimNotTheManager(t *testing.T) {
+func TestAHostThatPanicsDoesNotStopTrims(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book logBook
 		var broken atomic.Bool
@@ -188,7 +188,7 @@ func TestAHostThatPanicsSpoilsOneTrimNotTheManager(t *testing.T) {
 			}
 			return conns
 		}
-		cfg := tight(2, 4)
+		cfg := tight(2, 100)
 		cfg.Host = host
 		cfg.Logger = book.logger()
 		m := newManager(t, cfg)
@@ -200,16 +200,18 @@ func TestAHostThatPanicsSpoilsOneTrimNotTheManager(t *testing.T) {
 				t.Errorf("Trim = %v, want an error with the host's panic", err)
 			}
 		}
+		if host.Len() != 2 {
+			t.Errorf("%d connections are open, want 2: the notifications told enough", host.Len())
+		}
 		advance(time.Minute)
 		if s := m.Stats(); s.Panics < 8 {
-			t.Errorf("Stats.Panics = %d, want those of two trims and of the background", s.Panics)
+			t.Errorf("Stats.Panics = %d, want those of two trims and of six ticks", s.Panics)
 		}
-		book.expect(t, "after many panics", "level=ERROR boom", "level=INFO closed_peers=7")
+		book.expect(t, "after many panics and a trim", "level=ERROR boom", "level=INFO closed_peers=7")
+		host.Connect("unnoticed", connmgrtest.LoseConnected())
 		broken.Store(false)
 		advance(connmgr.DefaultSilencePeriod)
-		if host.Len() != 2 {
-			t.Errorf("%d connections are open when the host works again, want 2", host.Len())
-		}
+		expectConns(t, m, 3, 3, 0, 0)
 	})
 }
 

@@ -1,8 +1,10 @@
 package connmgr
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -146,8 +148,9 @@ func (m *Manager) Limits() Limits { return *m.limits.Load() }
 
 // SetLimits changes the limits while the manager runs. If the count is above
 // the new high water, a trim follows in the background as soon as the silence
-// period allows. If the limits contradict one another it returns an error that
-// names the field and both values, and nothing is changed.
+// period allows. HardLimit does not follow HighWater by itself. If the limits
+// contradict one another it returns an error that names the field and both values,
+// and nothing is changed.
 func (m *Manager) SetLimits(l Limits) error {
 	if err := l.validate(); err != nil {
 		return err
@@ -187,6 +190,17 @@ func notify(c chan struct{}) {
 // how often it did.
 func (m *Manager) logFaultOnce(logged *atomic.Bool, err error) {
 	if logged.CompareAndSwap(false, true) {
-		m.cfg.Logger.Error("connmgr: background fault; later ones of its kind are only counted", "error", err)
+		m.log(slog.LevelError, "connmgr: background fault; later ones of its kind are only counted", "error", err)
 	}
+}
+
+// log writes a line. A logger is foreign code too: one that panics in the
+// background must not take the process with it.
+func (m *Manager) log(level slog.Level, msg string, args ...any) {
+	defer func() {
+		if recover() != nil {
+			m.panics.Add(1)
+		}
+	}()
+	m.cfg.Logger.Log(context.Background(), level, msg, args...)
 }

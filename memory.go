@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math"
 	"os"
 	"path"
@@ -87,7 +88,7 @@ func (m *Manager) watchMemory() {
 			_, _ = m.ForceTrim(context.Background())
 		case !warned:
 			warned = true
-			m.cfg.Logger.Warn("connmgr: memory is short, but there are too few connections to blame them",
+			m.log(slog.LevelWarn, "connmgr: memory is short, but there are too few connections to blame them",
 				"live_heap_bytes", live, "limit_bytes", limit, "connections", m.ConnCount(), "low_water", m.Limits().LowWater)
 		}
 	}

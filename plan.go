@@ -125,6 +125,7 @@ func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Tr
 			}
 		default:
 			plan.Counted += conns
+			p.reasons[i] = KeptNothingToDo
 			p.established.add(policy, peers, int32(i), age)
 		}
 	}
@@ -200,7 +201,6 @@ func (p *Plan) explainShortfall(missed int) {
 
 func (p *planner) begin(peers int) {
 	p.reasons = resize(p.reasons, peers)
-	clear(p.reasons)
 	p.victims = p.victims[:0]
 	p.established.reset()
 	p.inGrace.reset()

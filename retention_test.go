@@ -2,6 +2,7 @@ package connmgr_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -215,6 +216,41 @@ func TestTheOneIdleTheLongestIsForgottenFirst(t *testing.T) {
 		if m.Tags().Sum(peerID(i)) != 0 {
 			t.Fatalf("stranger %d of %d is still remembered", i, n)
 		}
+	}
+}
+
+func TestStrangersFromManySidesCannotFillMemory(t *testing.T) {
+	const bound = 50
+	m, host := newNode(t, connmgr.Config{MaxIdlePeers: bound, TagRetention: time.Millisecond, SilencePeriod: time.Millisecond})
+	var all sync.WaitGroup
+	for g := range 4 {
+		all.Go(func() {
+			for i := range 5000 {
+				p := connmgr.NodeID(fmt.Sprint(g, "/", i))
+				m.TagPeer(p, "a", 1)
+				switch i % 5 {
+				case 0:
+					host.Connect(p).Drop()
+				case 1:
+					m.UntagPeer(p, "a")
+				case 2:
+					m.Protect(p, "x")
+					m.Unprotect(p, "x")
+				}
+			}
+		})
+	}
+	all.Wait()
+	known := 0
+	for g := range 4 {
+		for i := range 5000 {
+			if _, is := m.PeerInfo(connmgr.NodeID(fmt.Sprint(g, "/", i))); is {
+				known++
+			}
+		}
+	}
+	if s := m.Stats(); known > bound || s.IdlePeers > bound || s.IdlePeers < 0 {
+		t.Errorf("%d strangers are known, IdlePeers is %d; want at most %d", known, s.IdlePeers, bound)
 	}
 }
 

@@ -132,12 +132,12 @@ func (t *trimRecord) lastTrim() (last TrimResult, number uint64) {
 }
 
 // note takes note of what is wrong with a trim, and reports what of it is new: a
-// shortfall that the trim before did not have, or not for this cause, and another
+// shortfall due to protections that the trim before did not have, and another
 // number of connections that would not close.
 func (t *trimRecord) note(res *TrimResult) (shortfall, trouble bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	shortfall = res.Cause != 0 && res.Cause != t.noted.cause
+	shortfall = res.Cause&CauseProtected != 0 && t.noted.cause&CauseProtected == 0
 	trouble = res.Failed+res.Hanging > 0 && res.Failed+res.Hanging != t.noted.trouble
 	t.noted.cause, t.noted.trouble = res.Cause, res.Failed+res.Hanging
 	return shortfall, trouble

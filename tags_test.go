@@ -98,6 +98,32 @@ func TestManyTagsComeAndGoInAnyOrder(t *testing.T) {
 	}
 }
 
+func TestAPeerWithVeryManyTags(t *testing.T) {
+	const n = 200
+	m := newManager(t, connmgr.Config{MaxTagsPerPeer: n})
+	name := func(i int) string { return fmt.Sprint("tag ", i) }
+	for _, add := range []int{1000, 0} { // the second time, all are there
+		for i := range n {
+			m.TagPeer("p", name(i), i+add)
+		}
+	}
+	expectSum(t, m, "p", n*(n-1)/2)
+	m.TagPeer("p", "one too many", 1)
+	if refused := m.Stats().TagsRefused; refused != 1 {
+		t.Errorf("%d tags were refused, want 1", refused)
+	}
+	for i := 0; i < n; i += 2 {
+		m.UntagPeer("p", name(i))
+	}
+	expectSum(t, m, "p", n*n/4)
+	info, _ := m.PeerInfo("p")
+	for i := range n {
+		if v, has := info.Tags[name(i)]; has != (i%2 == 1) || has && v != i {
+			t.Errorf("%s is %d (there: %v), want the odd ones alone, with their values", name(i), v, has)
+		}
+	}
+}
+
 func TestTagStoreIsAViewOfTheSameTable(t *testing.T) {
 	m := newManager(t, connmgr.Config{})
 	store := m.Tags()

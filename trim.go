@@ -69,16 +69,20 @@ type TrimResult struct {
 
 // LogValue returns the result as a group, for a line of [log/slog].
 func (r TrimResult) LogValue() slog.Value {
+	closed := 0
+	for _, v := range r.Closed {
+		closed += v.Conns
+	}
 	attrs := []slog.Attr{
 		slog.String("trigger", r.Trigger.String()),
 		slog.Int("closed_peers", len(r.Closed)),
+		slog.Int("closed_conns", closed),
 		slog.Int("total", r.Total),
 		slog.Int("counted", r.Counted),
 		slog.Int("target", r.Target),
-		slog.Int("freed", r.Freed),
 		slog.Int("in_grace", r.InGrace),
 		slog.Int("protected", r.Protected),
-		slog.Duration("took", r.Took),
+		slog.Float64("took_ms", float64(r.Took.Microseconds())/1000),
 	}
 	if r.Shortfall > 0 {
 		attrs = append(attrs, slog.Int("shortfall", r.Shortfall), slog.String("cause", r.Cause.String()))
@@ -267,9 +271,9 @@ func (m *Manager) plan(w *workspace, trigger Trigger) Plan {
 	return w.planner.plan(m.policy(), w.scan.peers, m.cfg.Clock.Now(), trigger, look)
 }
 
-// logTrim writes one line for a trim that closed something. A shortfall is worth a
-// warning, and connections that would not close a line, but not again and again
-// for as long as it lasts.
+// logTrim writes one line for a trim that closed something. A shortfall due to
+// protections is worth a warning, and connections that would not close a line, but
+// not again and again for as long as it lasts. One due to grace alone ends by itself.
 func (m *Manager) logTrim(res *TrimResult) {
 	level := slog.LevelDebug
 	switch shortfall, trouble := m.trims.record.note(res); {
@@ -278,5 +282,5 @@ func (m *Manager) logTrim(res *TrimResult) {
 	case len(res.Closed) > 0 || trouble:
 		level = slog.LevelInfo
 	}
-	m.cfg.Logger.Log(context.Background(), level, "connmgr: trim", "trim", *res)
+	m.log(level, "connmgr: trim", "trim", *res)
 }

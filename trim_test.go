@@ -84,10 +84,13 @@ func TestOddNumbersOfStreams(t *testing.T) {
 	if got := closedPeers(trim(t, m)); !slices.Equal(got, want) {
 		t.Errorf("they went in the order %q, want %q", got, want)
 	}
-	host.Connect("endless", connmgrtest.Streams(math.MaxInt))
-	host.Connect("endless", connmgrtest.Streams(math.MaxInt))
-	if e, _ := m.Explain("endless", connmgr.TriggerManual); e.ActiveBonus != connmgr.DefaultActiveBonus {
-		t.Errorf("two connections with as many streams as there can be earn a bonus of %d", e.ActiveBonus)
+	for _, streams := range [][2]int{{math.MaxInt, math.MaxInt}, {3, -5}, {3, math.MinInt}} {
+		host.Connect("odd", connmgrtest.Streams(streams[0]))
+		host.Connect("odd", connmgrtest.Streams(streams[1]))
+		if e, _ := m.Explain("odd", connmgr.TriggerManual); e.ActiveBonus != connmgr.DefaultActiveBonus {
+			t.Errorf("two connections with %d streams earn a bonus of %d, want one that is busy to suffice", streams, e.ActiveBonus)
+		}
+		host.Disconnect("odd")
 	}
 }
 

@@ -13,8 +13,11 @@ import (
 type Reason uint8
 
 const (
+	// NotConnected is a peer without an open connection, about which plans say
+	// nothing. It is the zero value.
+	NotConnected Reason = iota
 	// KeptNothingToDo is a peer that could go, in a plan that needs nobody to.
-	KeptNothingToDo Reason = iota
+	KeptNothingToDo
 	// KeptAboveCut is a peer that could go but ranks too high to.
 	KeptAboveCut
 	// KeptInGrace is a peer that has not been connected for the grace period.
@@ -34,6 +37,7 @@ const (
 )
 
 var reasonTexts = [...]string{
+	NotConnected:          "not connected",
 	KeptNothingToDo:       "nothing to do",
 	KeptAboveCut:          "above the cut",
 	KeptInGrace:           "in grace",
@@ -147,6 +151,19 @@ type Verdict struct {
 	Rank int
 	// Conns is the number of connections that the peer has.
 	Conns int
+}
+
+// String says it in one line, such as "alice goes as number 3: low score, -5" or
+// "bob stays: protected, 10".
+func (v Verdict) String() string {
+	switch {
+	case v.Reason.Closed():
+		return fmt.Sprintf("%v goes as number %d: %v, %d", v.Peer, v.Rank, v.Reason, v.Score)
+	case v.Reason == NotConnected:
+		return fmt.Sprintf("%v is not connected, %d", v.Peer, v.Score)
+	default:
+		return fmt.Sprintf("%v stays: %v, %d", v.Peer, v.Reason, v.Score)
+	}
 }
 
 // Figures are a plan's sums. All count connections, not peers.

@@ -87,7 +87,9 @@ func limitsFor(low, high, hard int) (connmgr.Limits, error) {
 
 // Core returns the manager underneath, with all that go-libp2p's interface has no
 // room for: dry runs, explanations, events, limits that change while it runs. Its
-// node IDs are the bytes of peer IDs: connmgr.NodeID(p) and peer.ID(id).
+// node IDs are the bytes of peer IDs: connmgr.NodeID(p) and peer.ID(id). In its
+// SetLimits, 0 is no connections at all; HighWater and HardLimit of math.MaxInt turn
+// trimming off.
 func (cm *ConnManager) Core() *connmgr.Manager { return cm.core }
 
 // off reports whether trimming is turned off by a watermark of 0.

@@ -27,7 +27,7 @@ func Example() {
 	cm.Protect(friend, "friend")     // is not closed
 	cm.TagPeer(helper, "useful", 10) // ranks above peers with less
 	why, _ := cm.Core().Explain(connmgr.NodeID(helper), connmgr.TriggerManual)
-	fmt.Println(why.Verdict.Score, why.Info.Tags)
+	fmt.Println(why.Verdict)
 
-	// Output: 10 map[useful:10]
+	// Output: helper is not connected, 10
 }

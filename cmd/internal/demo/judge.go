@@ -239,7 +239,7 @@ func promises(nodes []Fate, opts Options, inside int, agreed bool) []Promise {
 		{
 			Promise: "the node and its peers agree on who is connected",
 			Kept:    agreed,
-			Detail:  fmt.Sprintf("%d say the peers, %d says the node", connected, inside),
+			Detail:  fmt.Sprintf("the peers say %d, the node says %d", connected, inside),
 		},
 	}
 }

@@ -166,7 +166,7 @@ func TestDisagreementBreaksAPromise(t *testing.T) {
 	if len(bad) != 1 || !strings.Contains(bad[0].Promise, "agree") {
 		t.Fatalf("broken promises are %+v, want the one about agreement alone", bad)
 	}
-	if want := "1 say the peers, 0 says the node"; bad[0].Detail != want {
+	if want := "the peers say 1, the node says 0"; bad[0].Detail != want {
 		t.Errorf("its detail is %q, want %q", bad[0].Detail, want)
 	}
 }
