@@ -1,6 +1,7 @@
 package connmgr_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
