@@ -182,22 +182,30 @@ func (t *tagSet) at(i int) *tagEntry {
 	return &(*t.more)[i-len(t.first)]
 }
 
-// find returns where the value of a tag is stored, or nil.
-func (t *tagSet) find(name string) *int {
+// index returns the place of a tag, -1 if the set does not have it.
+func (t *tagSet) index(name string) int {
 	n := t.len()
 	if n > manyTags {
 		interned := unique.Make(name)
 		for i := range n {
-			if e := t.at(i); e.name == interned {
-				return &e.value
+			if t.at(i).name == interned {
+				return i
 			}
 		}
-		return nil
+		return -1
 	}
 	for i := range n {
-		if e := t.at(i); e.name.Value() == name {
-			return &e.value
+		if t.at(i).name.Value() == name {
+			return i
 		}
+	}
+	return -1
+}
+
+// find returns where the value of a tag is stored, or nil.
+func (t *tagSet) find(name string) *int {
+	if i := t.index(name); i >= 0 {
+		return &t.at(i).value
 	}
 	return nil
 }
@@ -225,23 +233,20 @@ func (t *tagSet) add(name string, value int) {
 
 // remove takes out a tag and returns the value it had.
 func (t *tagSet) remove(name string) (value int, ok bool) {
-	n := t.len()
-	for i := range n {
-		e := t.at(i)
-		if e.name.Value() != name {
-			continue
-		}
-		value = e.value
-		last := t.at(n - 1)
-		*e, *last = *last, tagEntry{}
-		if n > len(t.first) {
-			if *t.more = (*t.more)[:n-1-len(t.first)]; len(*t.more) == 0 {
-				t.more = nil
-			}
-		}
-		return value, true
+	i := t.index(name)
+	if i < 0 {
+		return 0, false
 	}
-	return 0, false
+	n := t.len()
+	e, last := t.at(i), t.at(n-1)
+	value = e.value
+	*e, *last = *last, tagEntry{}
+	if n > len(t.first) {
+		if *t.more = (*t.more)[:n-1-len(t.first)]; len(*t.more) == 0 {
+			t.more = nil
+		}
+	}
+	return value, true
 }
 
 // all yields the names and values.

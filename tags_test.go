@@ -346,7 +346,7 @@ func expectPanic(t testing.TB, want any, f func()) {
 	defer func() {
 		t.Helper()
 		if p := recover(); p == nil || want != nil && p != want {
-			t.Errorf("the caller got the panic %v, want %v", p, want)
+			t.Errorf("the caller got the panic %v, want %v (nil stands for any)", p, want)
 		}
 	}()
 	f()
