@@ -137,7 +137,7 @@ func TestOneKindOfFaultDoesNotSilenceAnother(t *testing.T) {
 			n.host.Disconnect("stays")
 			trim(t, n.m) // without trouble, so that the next one is news
 		}, []string{"level=WARN no way", "level=INFO failed=1"}},
-		{"a decay function that panics", func(_ *testing.T, n *node) {
+		{"a decay function that panics", func(*testing.T, *node) {
 			advance(time.Minute)
 		}, []string{"level=ERROR decay sulks"}},
 	}
