@@ -15,9 +15,11 @@ const retrySpacing = 10
 
 // A trim looks at every peer. With a hard limit close to high water it frees a few
 // connections only, and strangers could cause one with each that they open. So
-// after a trim of the hard limit that freed less than a tenth, the next one waits.
+// after a trim of the hard limit that freed less than a tenth, the next one waits
+// until it can free that, or for a moment.
 const (
 	hardWorthwhile = 10
+	hardFew        = 16 // of a small limit, a tenth is not worth a trim
 	hardSpacing    = 100 * time.Millisecond
 )
 
@@ -39,7 +41,7 @@ func (m *Manager) trimInBackground() {
 			_ = m.refresh() // logged and counted
 		}
 		last, number := m.trims.record.lastTrim()
-		s.observe(now, last, number)
+		s.observe(last, number)
 		if trigger, ok := s.due(now, m.ConnCount(), m.Limits(), tick); ok {
 			res, _ := m.trim(context.Background(), trigger)
 			s.trimmed(m.cfg.Clock.Now(), &res, m.Limits())
@@ -57,17 +59,19 @@ type schedule struct {
 	// graceEnds is when a newcomer that kept the last trim from its target leaves
 	// its grace period; zero if none did. It does not wait for the silence.
 	graceEnds time.Time
-	observed  uint64 // the number of the trim that graceEnds is from
-	// hardQuietUntil is when the hard limit may set off a trim again: at once after
-	// one that was worth it, shortly after one that was hardly, and after the silence
-	// when one could not get below the limit.
-	hardQuietUntil time.Time
+	observed  uint64    // the number of the trim that graceEnds is from
+	lastGrace time.Time // when the last trim ended that an end of grace set off
+	// A trim of the hard limit that could not get below it left hardLeft
+	// connections. With no more than those there is nothing new to try before
+	// hardQuietUntil. With more there is, from hardSoonest on.
+	hardLeft                    int
+	hardQuietUntil, hardSoonest time.Time
 }
 
 // wait returns how long nothing is due, unless there are new connections.
 func (s *schedule) wait(now time.Time) time.Duration {
 	next := s.nextTick
-	for _, t := range []time.Time{s.quietUntil, s.graceEnds, s.hardQuietUntil} {
+	for _, t := range []time.Time{s.quietUntil, s.graceEnds, s.hardQuietUntil, s.hardSoonest} {
 		if t.After(now) && t.Before(next) {
 			next = t
 		}
@@ -94,7 +98,7 @@ func (s *schedule) due(now time.Time, conns int, l Limits, tick bool) (Trigger, 
 		s.graceEnds = time.Time{}
 	}
 	switch {
-	case conns > l.HardLimit && !now.Before(s.hardQuietUntil):
+	case s.hardDue(now, conns, l.HardLimit):
 		return TriggerHardLimit, true
 	case conns <= l.HighWater:
 		return 0, false
@@ -112,26 +116,47 @@ func (s *schedule) due(now time.Time, conns int, l Limits, tick bool) (Trigger, 
 // trimmed notes that an automatic trim has ended.
 func (s *schedule) trimmed(now time.Time, res *TrimResult, l Limits) {
 	s.quietUntil = now.Add(s.silence)
-	if res.Trigger == TriggerHardLimit {
-		switch {
-		case len(res.Closed) == 0 || res.Total-res.Freed > l.HardLimit:
-			s.hardQuietUntil = s.quietUntil
-		case res.Freed < res.Total/hardWorthwhile:
-			s.hardQuietUntil = now.Add(min(hardSpacing, s.silence))
+	switch {
+	case res.Trigger == TriggerGrace:
+		s.lastGrace = now
+	case res.Trigger != TriggerHardLimit:
+	case len(res.Closed) == 0 || res.Total-res.Freed > l.HardLimit:
+		s.hardLeft, s.hardQuietUntil = res.Total-res.Freed, s.quietUntil
+		s.hardSoonest = now.Add(min(hardSpacing, s.silence))
+	default:
+		s.hardLeft, s.hardQuietUntil = 0, time.Time{}
+		if s.hardSoonest = now; res.Freed < res.Total/hardWorthwhile {
+			s.hardSoonest = now.Add(min(hardSpacing, s.silence))
 		}
+	}
+}
+
+// hardDue says whether the hard limit asks for a trim.
+func (s *schedule) hardDue(now time.Time, conns, limit int) bool {
+	base := max(limit, s.hardLeft)
+	worthwhile := max(base/hardWorthwhile, hardFew)
+	switch {
+	case conns <= limit:
+		return false
+	case conns-base > worthwhile: // a trim is worth it, however soon
+		return true
+	case conns > base:
+		return !now.Before(s.hardSoonest)
+	default:
+		return !now.Before(s.hardQuietUntil)
 	}
 }
 
 // observe takes note of the last trim, whoever asked for it: if grace kept it
 // from its target, another is due when the grace of the oldest newcomer ends.
-func (s *schedule) observe(now time.Time, last TrimResult, number uint64) {
+func (s *schedule) observe(last TrimResult, number uint64) {
 	if number == s.observed {
 		return
 	}
 	s.observed = number
 	if s.graceEnds = last.GraceEnds; last.Cause&CauseGrace == 0 {
 		s.graceEnds = time.Time{}
-	} else if soonest := now.Add(s.grace / retrySpacing); s.graceEnds.Before(soonest) {
+	} else if soonest := s.lastGrace.Add(s.grace / retrySpacing); s.graceEnds.Before(soonest) {
 		s.graceEnds = soonest
 	}
 }

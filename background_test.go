@@ -233,11 +233,11 @@ func TestAHardLimitThatCannotBeKeptIsNotTriedForEveryConnection(t *testing.T) {
 			host.Connect(peerID(i))
 			advance(time.Millisecond)
 		}
-		if s := m.Stats(); s.Trims[connmgr.TriggerHardLimit] > 3 {
+		if s := m.Stats(); s.Trims[connmgr.TriggerHardLimit] > 10 {
 			t.Errorf("%d trims in vain for 100 protected connections within a tenth of a second, want few", s.Trims[connmgr.TriggerHardLimit])
 		}
 		advance(time.Minute)
-		if s := m.Stats(); s.Trims[connmgr.TriggerHardLimit] < 4 {
+		if s := m.Stats(); s.Trims[connmgr.TriggerHardLimit] < 12 {
 			t.Error("it is not tried again at all")
 		}
 	})
@@ -340,4 +340,42 @@ func TestMemoryPressureTrimsByForce(t *testing.T) {
 		}
 	})
 	runtime.KeepAlive(ballast)
+}
+
+// Protected peers above the hard limit must not open the door to everybody else.
+func TestAHardLimitHoldsForNewcomersBehindProtectedPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := tight(5, 10)
+		cfg.HardLimit, cfg.GracePeriod = 15, time.Hour
+		m, host := newNode(t, cfg)
+		for i := range 16 {
+			m.Protect(peerID(i), "x")
+			host.Connect(peerID(i))
+		}
+		synctest.Wait()
+		for i := range 5000 {
+			host.Connect(peerID(100 + i))
+		}
+		advance(200 * time.Millisecond)
+		if host.Len() != 16 {
+			t.Errorf("%d connections are open behind 16 protected ones at hard limit 15, want those alone", host.Len())
+		}
+	})
+}
+
+// What was found wrong before grace ended is tried again then, however shortly
+// after.
+func TestTheEndOfGraceIsNotMissedForATrimShortlyBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := tight(5, 10)
+		cfg.HardLimit, cfg.GracePeriod, cfg.SilencePeriod = math.MaxInt, 20*time.Second, time.Hour
+		_, host := newNode(t, cfg)
+		connectMany(host, 10)
+		advance(cfg.GracePeriod - 100*time.Millisecond)
+		host.Connect("one more") // a trim falls short, all being in grace
+		advance(100 * time.Millisecond)
+		if host.Len() != 6 {
+			t.Errorf("%d connections are open when the grace of ten has ended, want low water and the newcomer", host.Len())
+		}
+	})
 }

@@ -61,8 +61,10 @@ type Config struct {
 	// 400, or LowWater if that is set to more.
 	HighWater int
 	// HardLimit is the number of connections above which newcomers lose the
-	// shelter of their grace period. Default 1.5 × HighWater; math.MaxInt means
-	// no limit.
+	// shelter of their grace period. They are closed when they have connected, so
+	// for a moment there can be more; a trim of the hard limit that frees less than a
+	// tenth is not repeated for 100 ms, unless there is a tenth more by then.
+	// Default 1.5 × HighWater; math.MaxInt means no limit.
 	HardLimit int
 	// GracePeriod is how long a new peer is neither counted nor closed, so that
 	// it can prove its worth. Default 20 s; Zero means none.

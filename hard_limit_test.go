@@ -43,7 +43,7 @@ func TestAFloodAtTheHardLimitIsNotATrimForEachConnection(t *testing.T) {
 		mostTrims uint64
 		mostConns int
 	}{
-		{"at high water, all at once", 1000, 0, 2, 2000},
+		{"at high water, all at once", 1000, 0, 11, 2000},
 		{"at high water, within a second", 1000, time.Millisecond, 15, 1000 + 110},
 		{"a little above, within a second", 1020, time.Millisecond, 15, 1020 + 110},
 	} {

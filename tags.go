@@ -52,7 +52,7 @@ func (m *Manager) UntagPeer(peer NodeID, tag string) { m.table.untag(peer, tag) 
 
 // maxUpserts is how often UpsertTag and bumps run their function anew because
 // the value changed meanwhile, before they add up both changes.
-const maxUpserts = 64
+const maxUpserts = 8
 
 // UpsertTag sets a tag to what upsert makes of its value, or of 0 if the peer
 // does not have it. No other change of the tag is lost: if one happens while

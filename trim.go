@@ -148,7 +148,7 @@ func (m *Manager) trim(ctx context.Context, trigger Trigger) (TrimResult, error)
 				select {
 				case <-run.done: // it stops now, and says what it has done
 					return run.result, ctx.Err()
-				case <-time.After(closePatience): // host or connection hangs
+				case <-time.After(closePatience / 5): // host or connection hangs
 				}
 			}
 			return TrimResult{Trigger: trigger}, ctx.Err()

@@ -2,6 +2,7 @@ package connmgrlibp2p_test
 
 import (
 	"context"
+	"math"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -137,13 +138,28 @@ func TestAHardLimitBoundsNewcomersInGrace(t *testing.T) {
 			t.Errorf("%d of %d newcomers are left, want 400 to 600", got, newcomers)
 		}
 	})
-	t.Run("off by default", func(t *testing.T) {
+	t.Run("1.5 times high water by default", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			if got := left(newManager(t, 100, 400)); got != newcomers {
-				t.Errorf("%d of %d newcomers are left without a hard limit, want all", got, newcomers)
+			if got := left(newManager(t, 100, 400)); got < 400 || got > 600 {
+				t.Errorf("%d of %d newcomers are left, want 400 to 600", got, newcomers)
 			}
 		})
 	})
+	for _, none := range []struct {
+		what   string
+		option connmgrlibp2p.Option
+	}{
+		{"none with go-libp2p's budget", connmgrlibp2p.WithBudget(connmgr.BudgetTrimmable)},
+		{"none if asked for", connmgrlibp2p.WithHardLimit(math.MaxInt)},
+	} {
+		t.Run(none.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if got := left(newManager(t, 100, 400, none.option)); got != newcomers {
+					t.Errorf("%d of %d newcomers are left, want all", got, newcomers)
+				}
+			})
+		})
+	}
 	t.Run(twin, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			if got := left(newBasic(t, 100, 400)); got != newcomers {

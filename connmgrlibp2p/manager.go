@@ -54,7 +54,7 @@ func NewConnManager(low, high int, opts ...Option) (*ConnManager, error) {
 			return nil, err
 		}
 	}
-	limits, err := limitsFor(low, high, cfg.hardLimit)
+	limits, err := cfg.limits(low, high)
 	if err != nil {
 		return nil, err
 	}
@@ -70,16 +70,21 @@ func NewConnManager(low, high int, opts ...Option) (*ConnManager, error) {
 	return cm, nil
 }
 
-// limitsFor returns the core's limits for go-libp2p's watermarks.
-func limitsFor(low, high, hard int) (connmgr.Limits, error) {
+// limits returns the core's limits for go-libp2p's watermarks.
+func (cfg *config) limits(low, high int) (connmgr.Limits, error) {
+	hard := cfg.hardLimit
 	if low == 0 || high == 0 {
-		if hard != math.MaxInt {
+		if hard != 0 && hard != math.MaxInt {
 			return connmgr.Limits{}, fmt.Errorf("connmgr: hard limit %d, but low watermark %d and high watermark %d turn trimming off", hard, low, high)
 		}
 		// Off: no count is above high water. ForceTrim still goes down to low.
-		return connmgr.Limits{LowWater: low, HighWater: math.MaxInt, HardLimit: hard}, nil
+		return connmgr.Limits{LowWater: low, HighWater: math.MaxInt, HardLimit: math.MaxInt}, nil
 	}
-	if high = max(low, high); hard < high {
+	high = max(low, high)
+	switch { // a hard limit of 0 leaves it to the core, which has one by default
+	case hard == 0 && cfg.budget == connmgr.BudgetTrimmable:
+		hard = math.MaxInt
+	case hard != 0 && hard < high:
 		return connmgr.Limits{}, fmt.Errorf("connmgr: hard limit %d is below the watermark %d", hard, high)
 	}
 	return connmgr.Limits{LowWater: low, HighWater: high, HardLimit: hard}, nil
@@ -89,7 +94,7 @@ func limitsFor(low, high, hard int) (connmgr.Limits, error) {
 // room for: dry runs, explanations, events, limits that change while it runs. Its
 // node IDs are the bytes of peer IDs: connmgr.NodeID(p) and peer.ID(id). In its
 // SetLimits, 0 is no connections at all; HighWater and HardLimit of math.MaxInt turn
-// trimming off.
+// trimming off. A trim asked of Core goes down to low even if trimming is off.
 func (cm *ConnManager) Core() *connmgr.Manager { return cm.core }
 
 // off reports whether trimming is turned off by a watermark of 0.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"time"
 
 	"github.com/benbjohnson/clock"
@@ -22,7 +21,7 @@ type config struct {
 	decayer       *DecayerCfg
 	clock         clock.Clock
 	budget        connmgr.Budget
-	hardLimit     int
+	hardLimit     int // 0 if not set
 	memory        float64
 	logger        *slog.Logger
 }
@@ -31,7 +30,6 @@ func defaultConfig() config {
 	return config{
 		gracePeriod:   time.Minute,
 		silencePeriod: 10 * time.Second,
-		hardLimit:     math.MaxInt,
 	}
 }
 
@@ -99,7 +97,7 @@ func WithClock(c clock.Clock) Option {
 
 // WithBudget says which connections count against the watermarks. Default is
 // [connmgr.BudgetAll]; [connmgr.BudgetTrimmable] leaves protected connections
-// out, as go-libp2p's manager does.
+// out, as go-libp2p's manager does, and like that sets no hard limit by itself.
 func WithBudget(b connmgr.Budget) Option {
 	return func(cfg *config) error {
 		cfg.budget = b
@@ -109,7 +107,9 @@ func WithBudget(b connmgr.Budget) Option {
 
 // WithHardLimit sets the number of connections above which newcomers lose the
 // shelter of their grace period; see [connmgr.Config.HardLimit]. It must not be
-// below the watermarks. Default is no limit, since go-libp2p's manager has none.
+// below the watermarks; math.MaxInt means no limit. Default is 1.5 times the high
+// watermark, and no limit with [connmgr.BudgetTrimmable], since go-libp2p's manager
+// has none.
 func WithHardLimit(n int) Option {
 	return func(cfg *config) error {
 		if n <= 0 {

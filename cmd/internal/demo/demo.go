@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -71,6 +72,7 @@ type performance struct {
 	guarded host.Host
 	crowd   crowd
 	events  *connmgr.Subscription
+	settled time.Time  // when the trim began that came after all had settled
 	program []trimLine // written by watch, read after it has ended or under screen.mu
 }
 
@@ -84,6 +86,7 @@ func setUp(ctx context.Context, opts Options, out io.Writer) (*performance, erro
 	d.cm, err = connmgrlibp2p.NewConnManager(opts.Low, opts.High,
 		connmgrlibp2p.WithGracePeriod(opts.Grace),
 		connmgrlibp2p.WithSilencePeriod(silence),
+		connmgrlibp2p.WithHardLimit(math.MaxInt), // the burst shows what grace does
 		connmgrlibp2p.WithLogger(slog.New(slog.DiscardHandler)), // the demo tells of trims itself
 	)
 	if err != nil {
@@ -201,6 +204,12 @@ func (d *performance) settle(ctx context.Context) error {
 		return plan.GraceEnds.IsZero() && !due && calm >= 5
 	}
 	_ = until(ctx, quiet, d.opts.Grace+10*time.Second) // if not, the promises say what is wrong
+	if ctx.Err() == nil && core.Stats().LastTrim.Total > 0 {
+		// Now the last newcomers compete with everybody else.
+		d.screen.say("All have settled. One more trim, asked for.")
+		d.settled = time.Now()
+		d.cm.TrimOpenConns(ctx)
+	}
 	return ctx.Err()
 }
 

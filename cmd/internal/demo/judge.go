@@ -182,6 +182,9 @@ func (d *performance) fate(n *node, kept map[connmgr.NodeID]connmgr.Verdict, wen
 
 // passedOver reports whether a trim spared a peer that had settled by then.
 func (d *performance) passedOver(settled time.Time) bool {
+	if !settled.After(d.settled) {
+		return true
+	}
 	d.screen.mu.Lock()
 	defer d.screen.mu.Unlock()
 	return slices.ContainsFunc(d.program, func(t trimLine) bool { return !settled.After(t.started) })
