@@ -86,7 +86,7 @@ func setUp(ctx context.Context, opts Options, out io.Writer) (*performance, erro
 	d.cm, err = connmgrlibp2p.NewConnManager(opts.Low, opts.High,
 		connmgrlibp2p.WithGracePeriod(opts.Grace),
 		connmgrlibp2p.WithSilencePeriod(silence),
-		connmgrlibp2p.WithHardLimit(math.MaxInt), // the burst shows what grace does
+		connmgrlibp2p.WithHardLimit(math.MaxInt),                // the burst shows what grace does
 		connmgrlibp2p.WithLogger(slog.New(slog.DiscardHandler)), // the demo tells of trims itself
 	)
 	if err != nil {
