@@ -41,9 +41,8 @@ type closer struct {
 // closeWorker closes one victim after another.
 type closeWorker struct {
 	// busySince is when the worker turned to its victim, by closer.clock; 0 between
-	// victims; workerLost once the trim has given it up. A
-	// lost worker must not touch the plan or the result: their memory may serve
-	// the next trim already.
+	// victims; workerLost once the trim has given it up. A lost worker must not touch
+	// the plan's peers or the result: their memory may serve the next trim already.
 	busySince atomic.Int64
 }
 
