@@ -174,25 +174,24 @@ func (c *closer) closePeer(verdict Verdict, was asPlanned) (closed, failed int) 
 		}
 		return 1, 0
 	}
-	// Those that hang must not keep the peer's others open: who waits too long for
-	// a place goes on without.
+	// Those that hang must not keep the peer's others open: when no place has come
+	// free for too long, their places are given up, and there are new ones.
 	places := make(chan struct{}, closeWorkers)
 	var ok atomic.Int64
 	var all sync.WaitGroup
 	for _, conn := range conns {
-		giveBack := true
 		select {
 		case places <- struct{}{}:
-		case <-time.After(closePatience / 10):
-			giveBack = false
+		case <-time.After(closePatience):
+			places = make(chan struct{}, closeWorkers)
+			places <- struct{}{}
 		}
+		place := places
 		all.Go(func() {
 			if c.closeConn(verdict, conn) {
 				ok.Add(1)
 			}
-			if giveBack {
-				<-places
-			}
+			<-place
 		})
 	}
 	all.Wait()
