@@ -9,6 +9,9 @@ import (
 // The README's sample is the body of Example, line by line.
 func TestTheCodeInTheReadmeIsTheExample(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
+	if os.IsNotExist(err) {
+		t.Skip("the README belongs to the repository, and this module stands alone")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
