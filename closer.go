@@ -3,7 +3,6 @@ package connmgr
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -29,7 +28,6 @@ const (
 type closer struct {
 	m       *Manager
 	plan    *Plan
-	trigger Trigger
 	started time.Time
 
 	next atomic.Int64 // the next victim
@@ -42,7 +40,8 @@ type closer struct {
 type closeWorker struct {
 	// busySince is when the worker turned to its victim, by closer.clock; 0 between
 	// victims; workerLost once the trim has given it up. A lost worker must not touch
-	// the plan's peers or the result: their memory may serve the next trim already.
+	// the plan's peers and victims, nor the result: their memory may serve the next
+	// trim already.
 	busySince atomic.Int64
 }
 
@@ -129,7 +128,7 @@ func (c *closer) work(ctx context.Context, w *closeWorker) {
 			c.m.trims.hanging.Add(-1)
 			if closed > 0 { // later than the trim could wait, but closed
 				c.m.trims.record.addClosed(verdict.Reason)
-				c.m.publishClosed(verdict, c.trigger)
+				c.m.publishClosed(verdict, c.plan.Trigger)
 			}
 			return
 		}
@@ -144,7 +143,7 @@ func (c *closer) work(ctx context.Context, w *closeWorker) {
 		}
 		c.mu.Unlock()
 		if closed > 0 {
-			c.m.publishClosed(verdict, c.trigger)
+			c.m.publishClosed(verdict, c.plan.Trigger)
 		}
 	}
 }
@@ -242,19 +241,8 @@ func (c *closer) recheck(verdict Verdict, was asPlanned) []Conn {
 	return r.beginCloseLocked(s, rec)
 }
 
-// safely calls foreign code in the background and turns a panic into an error.
-func (m *Manager) safely(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			m.panics.Add(1)
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	return f()
-}
-
 func (m *Manager) publishClosed(v Verdict, t Trigger) {
-	m.events.publishIfWanted(func() Event { return EventClosed{Verdict: v, Trigger: t, At: m.cfg.Clock.Now()} })
+	m.events.publish(func() Event { return EventClosed{Verdict: v, Trigger: t, At: m.cfg.Clock.Now()} })
 }
 
 // closeFailed logs the first connection that would not close, and counts all.

@@ -55,11 +55,16 @@ func (r *registry) endClose(peer NodeID, conn Conn, err error) (closed bool) {
 	case err == nil:
 		slot.closing = uint32(now/instant(time.Second)) + 1
 	default:
-		slot.closing = 0
-		s.counts.closing--
-		r.conns.Add(1)
+		r.reopenLocked(s, slot)
 	}
 	return err == nil
+}
+
+// reopenLocked lets a connection that was to close count again.
+func (r *registry) reopenLocked(s *shard, slot *connSlot) {
+	slot.closing = 0
+	s.counts.closing--
+	r.conns.Add(1)
 }
 
 // isOpenLocked reports whether a connection counts. One that was closed without
@@ -71,8 +76,6 @@ func (r *registry) isOpenLocked(s *shard, slot *connSlot, now instant) bool {
 	if slot.closing == closeRunning || now < slot.closedAt()+instant(closingPatience) {
 		return false
 	}
-	slot.closing = 0
-	s.counts.closing--
-	r.conns.Add(1)
+	r.reopenLocked(s, slot)
 	return true
 }

@@ -165,11 +165,8 @@ func (l Limits) validate() error {
 // withDefaults returns the configuration with every default and every [Zero]
 // replaced by the value it stands for, or an error that names the field.
 func (c Config) withDefaults() (Config, error) {
-	low := DefaultLowWater
-	if c.HighWater > 0 || c.HighWater == Zero {
-		low = min(low, orDefault(c.HighWater, 0))
-	}
-	c.LowWater = orDefault(c.LowWater, low)
+	low := max(0, orDefault(c.HighWater, DefaultLowWater))
+	c.LowWater = orDefault(c.LowWater, min(DefaultLowWater, low))
 	c.HighWater = orDefault(c.HighWater, max(DefaultHighWater, c.LowWater))
 	hard := c.HighWater + c.HighWater/2
 	if hard < c.HighWater { // overflow: a high water of "practically none"

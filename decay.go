@@ -149,27 +149,20 @@ func (t *DecayingTag) Bump(peer NodeID, delta int) error {
 				return
 			}
 			e := rec.decayingEntry(t)
-			switch {
-			case e == nil && existed, e != nil && (!existed || e.value != old.value || e.bumped != old.bumped):
-				if try < maxUpserts {
-					stored = false
-					return
-				}
-				if e != nil {
-					after = addSaturating(e.value, subSaturating(after, old.value))
-				}
+			if changed := (e != nil) != existed || e != nil && e.changedSince(old); changed && try < maxUpserts {
+				stored = false
+				return
+			} else if changed && e != nil {
+				after = addSaturating(e.value, subSaturating(after, old.value))
 			}
 			if e == nil {
-				if rec.tags.len()+rec.decayingLen() >= m.table.limits.tagsPerPeer {
-					s.counts.refused++
+				if !s.hasRoomLocked(rec, m.table.limits.tagsPerPeer) {
 					err = fmt.Errorf("connmgr: bump of %q: %w", t.name, ErrTooManyTags)
 					return
 				}
-				if rec.rare == nil {
-					rec.rare = new(rare)
-				}
-				rec.rare.decaying = append(rec.rare.decaying, newEntry(t, now))
-				e = &rec.rare.decaying[len(rec.rare.decaying)-1]
+				all := &rec.needRare().decaying
+				*all = append(*all, newEntry(t, now))
+				e = &(*all)[len(*all)-1]
 			}
 			before := e.value
 			e.value, e.bumped = after, now
@@ -184,6 +177,11 @@ func (t *DecayingTag) Bump(peer NodeID, delta int) error {
 
 func newEntry(t *DecayingTag, now instant) decayingEntry {
 	return decayingEntry{tag: t, added: now, decayed: now, bumped: now, bumpedFrom: now}
+}
+
+// changedSince reports whether a value was bumped or decayed since it was read.
+func (e *decayingEntry) changedSince(read decayingEntry) bool {
+	return e.value != read.value || e.bumped != read.bumped
 }
 
 // Remove takes the tag from a peer, before it returns. That the peer does not
@@ -214,15 +212,12 @@ func (t *DecayingTag) takeBack() {
 	r := t.manager.table
 	// A bump that has passed its check before now stores under the shard's lock,
 	// where it checks again, so what this walk has passed stays clean.
-	for i := range r.shards {
-		s := &r.shards[i]
-		s.mu.Lock()
+	for s := range r.eachShardLocked {
 		for rec := range s.recordsLocked {
 			if rec.removeDecaying(t) {
 				r.settleLocked(s, rec, rec.since)
 			}
 		}
-		s.mu.Unlock()
 	}
 	d := &t.manager.decay
 	d.mu.Lock()

@@ -114,14 +114,14 @@ func (m *Manager) decayShard(s *shard, due map[*DecayingTag]instant) {
 // decideDecay calls the tag's decay function. If it panics, the value stays.
 func (m *Manager) decideDecay(v *visit, at instant) (ok bool) {
 	t := v.entry.tag
-	defer func() {
-		if p := recover(); p != nil {
-			m.panics.Add(1)
-			m.logFaultOnce(&t.panicked, fmt.Errorf("decay function of %q panicked, values stay as they are: %v", t.name, p))
-		}
-	}()
-	v.after, v.remove = t.decay(m.decayingValue(v.peer, v.entry, at))
-	return true
+	err := m.safely(func() error {
+		v.after, v.remove = t.decay(m.decayingValue(v.peer, v.entry, at))
+		return nil
+	})
+	if err != nil {
+		m.logFaultOnce(&t.panicked, fmt.Errorf("decay function of %q, values stay as they are: %w", t.name, err))
+	}
+	return err == nil
 }
 
 // applyDecay stores what was decided, and returns what has changed meanwhile and
@@ -138,7 +138,7 @@ func (s *shard) applyDecay(decided []visit, due map[*DecayingTag]instant, force 
 		if e == nil || e.added >= due[e.tag] { // gone, or gone and come anew
 			continue
 		}
-		if e.value != v.entry.value || e.bumped != v.entry.bumped {
+		if e.changedSince(v.entry) {
 			if !force {
 				v.entry = *e
 				again = append(again, v)

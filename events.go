@@ -104,21 +104,17 @@ type events struct {
 	closed      bool
 }
 
-// wanted reports whether it is worth making an event.
-func (e *events) wanted() bool { return e.count.Load() > 0 }
-
-func (e *events) publishIfWanted(event func() Event) {
-	if e.wanted() {
-		e.publish(event())
+// publish tells subscribers of an event. It is made only if there are any.
+func (e *events) publish(event func() Event) {
+	if e.count.Load() == 0 {
+		return
 	}
-}
-
-func (e *events) publish(event Event) {
+	made := event() // it asks a clock, which is foreign: not under the lock
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for s := range e.subscribers {
 		select {
-		case s.c <- event:
+		case s.c <- made:
 		default:
 			s.dropped.Add(1)
 		}

@@ -44,20 +44,18 @@ func (m *Manager) Explain(peer NodeID, trigger Trigger) (Explanation, bool) {
 		return Explanation{}, false
 	}
 	e := Explanation{Info: info, TagSum: info.Value, Plan: plan}
-	e.Verdict, _ = plan.Verdict(peer)
-	for i := range plan.peers {
-		if s := &plan.peers[i]; s.ID == peer {
-			e.TagSum = s.TagSum
-			if s.Outbound {
-				e.OutboundBonus = plan.policy.OutboundBonus
-			}
-			if s.Streams > 0 {
-				e.ActiveBonus = plan.policy.ActiveBonus
-			}
-			return e, true
-		}
+	state, verdict, connected := plan.find(peer)
+	if !connected {
+		e.Verdict = Verdict{Peer: peer, Score: info.Value}
+		return e, true
 	}
-	e.Verdict = Verdict{Peer: peer, Score: info.Value} // no open connection
+	e.Verdict, e.TagSum = verdict, state.TagSum
+	if state.Outbound {
+		e.OutboundBonus = plan.policy.OutboundBonus
+	}
+	if state.Streams > 0 {
+		e.ActiveBonus = plan.policy.ActiveBonus
+	}
 	return e, true
 }
 

@@ -156,7 +156,7 @@ func (m *Manager) SetLimits(l Limits) error {
 		return err
 	}
 	m.limits.Store(&l)
-	m.events.publishIfWanted(func() Event { return EventLimits{Limits: l, At: m.cfg.Clock.Now()} })
+	m.events.publish(func() Event { return EventLimits{Limits: l, At: m.cfg.Clock.Now()} })
 	m.wake()
 	return nil
 }
@@ -197,10 +197,16 @@ func (m *Manager) logFaultOnce(logged *atomic.Bool, err error) {
 // log writes a line. A logger is foreign code too: one that panics in the
 // background must not take the process with it.
 func (m *Manager) log(level slog.Level, msg string, args ...any) {
+	_ = m.safely(func() error { m.cfg.Logger.Log(context.Background(), level, msg, args...); return nil })
+}
+
+// safely calls foreign code in the background and turns a panic into an error.
+func (m *Manager) safely(f func() error) (err error) {
 	defer func() {
-		if recover() != nil {
+		if p := recover(); p != nil {
 			m.panics.Add(1)
+			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	m.cfg.Logger.Log(context.Background(), level, msg, args...)
+	return f()
 }

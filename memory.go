@@ -2,7 +2,6 @@ package connmgr
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -99,7 +98,7 @@ func (m *Manager) watchMemory() {
 // control groups are understood. root is the file system's root.
 func containerMemoryLimit(root fs.FS) uint64 {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return 0
 	}
 	var limit uint64

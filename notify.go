@@ -42,9 +42,9 @@ func (m *Manager) connect(peer NodeID, slot connSlot) bool {
 	if !m.table.connect(peer, slot) {
 		return false
 	}
-	if m.events.wanted() {
-		m.events.publish(EventConnected{Peer: peer, Direction: slot.direction, At: m.cfg.Clock.Now()})
-	}
+	m.events.publish(func() Event {
+		return EventConnected{Peer: peer, Direction: slot.direction, At: m.cfg.Clock.Now()}
+	})
 	return true
 }
 
@@ -54,9 +54,7 @@ func (m *Manager) disconnect(peer NodeID, conn Conn) bool {
 	if !m.table.disconnect(peer, conn) {
 		return false
 	}
-	if m.events.wanted() {
-		m.events.publish(EventDisconnected{Peer: peer, At: m.cfg.Clock.Now()})
-	}
+	m.events.publish(func() Event { return EventDisconnected{Peer: peer, At: m.cfg.Clock.Now()} })
 	return true
 }
 
@@ -98,10 +96,8 @@ func (r *registry) connect(peer NodeID, slot connSlot) bool {
 		if rec.slot(slot.conn) != nil {
 			return false
 		}
-		if rec.rare == nil {
-			rec.rare = new(rare)
-		}
-		rec.rare.conns = append(rec.rare.conns, slot)
+		more := &rec.needRare().conns
+		*more = append(*more, slot)
 	} else {
 		if rec.state == recordIdle {
 			r.unidleLocked(s, rec)
@@ -252,9 +248,7 @@ type peerConn struct {
 // connsBefore returns the connections that the table has known since before a
 // moment.
 func (r *registry) connsBefore(at instant) (conns []peerConn) {
-	for i := range r.shards {
-		s := &r.shards[i]
-		s.mu.Lock()
+	for s := range r.eachShardLocked {
 		for rec := range s.recordsLocked {
 			rec.eachConn(func(slot *connSlot) {
 				if slot.opened < at {
@@ -262,7 +256,6 @@ func (r *registry) connsBefore(at instant) (conns []peerConn) {
 				}
 			})
 		}
-		s.mu.Unlock()
 	}
 	return conns
 }

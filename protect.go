@@ -25,10 +25,7 @@ type protection = unique.Handle[string]
 func (s *ProtectStore) Protect(peer NodeID, tag string) {
 	name := unique.Make(tag)
 	s.table.edit(peer, func(sh *shard, rec *record) {
-		if rec.rare == nil {
-			rec.rare = new(rare)
-		}
-		held := &rec.rare.protections
+		held := &rec.needRare().protections
 		if len(*held) == 0 {
 			sh.counts.protected++
 		}
@@ -98,10 +95,3 @@ func (m *Manager) IsProtected(peer NodeID, tag string) bool {
 }
 
 func (rec *record) isProtected() bool { return rec.rare != nil && len(rec.rare.protections) > 0 }
-
-// trimRare lets go of the rare part when nothing is in it.
-func (rec *record) trimRare() {
-	if r := rec.rare; r != nil && len(r.conns) == 0 && len(r.decaying) == 0 && len(r.protections) == 0 {
-		rec.rare = nil
-	}
-}

@@ -82,9 +82,9 @@ const (
 type connSlot struct {
 	conn   Conn // nil in an empty slot
 	opened instant
-	// closing is when the manager asked the connection to close, in seconds since
-	// the registry was made, counted from 1; 0 means that it did not. A closing
-	// connection is neither counted nor closed again, until closingPatience is over.
+	// closing is 0 for a connection that the manager has not asked to close,
+	// closeRunning while its Close runs, and then when that returned, in seconds
+	// since the registry was made, counted from 1. See closing.go.
 	closing   uint32
 	direction Direction
 }
@@ -94,6 +94,21 @@ type rare struct {
 	conns       []connSlot
 	decaying    []decayingEntry
 	protections []protection
+}
+
+// needRare returns the rare part of a record, made if need be.
+func (rec *record) needRare() *rare {
+	if rec.rare == nil {
+		rec.rare = new(rare)
+	}
+	return rec.rare
+}
+
+// trimRare lets go of the rare part when nothing is in it.
+func (rec *record) trimRare() {
+	if r := rec.rare; r != nil && len(r.conns) == 0 && len(r.decaying) == 0 && len(r.protections) == 0 {
+		rec.rare = nil
+	}
 }
 
 // registry is the table. Its methods may be called from several goroutines.
@@ -127,7 +142,6 @@ type shard struct {
 	free   ref // first of the records given back
 	// idle is the idle peers, the one idle the longest first.
 	idleFirst, idleLast ref
-	idleCount           int
 	// idleSince is since when the first of them is idle, nobodyIdle if there is none.
 	// It is written under the lock, and read without.
 	idleSince atomic.Int64
@@ -212,8 +226,11 @@ func (s *shard) createLocked(id NodeID) *record {
 	return rec
 }
 
-// removeLocked forgets a record that is in no list.
-func (s *shard) removeLocked(rec *record) {
+// forgetLocked forgets a record without a connection.
+func (r *registry) forgetLocked(s *shard, rec *record) {
+	if rec.state == recordIdle {
+		r.unidleLocked(s, rec)
+	}
 	i := s.index[rec.id]
 	delete(s.index, rec.id)
 	*rec = record{next: s.free}
@@ -235,7 +252,6 @@ func (r *registry) idleLocked(s *shard, rec *record, now instant) {
 		s.idleSince.Store(int64(now))
 	}
 	s.idleLast = i
-	s.idleCount++
 	r.idle.Add(1)
 }
 
@@ -251,9 +267,7 @@ func (r *registry) forgetIdle() {
 		}
 		s.mu.Lock()
 		if s.idleFirst != 0 {
-			first := s.at(s.idleFirst)
-			r.unidleLocked(s, first)
-			s.removeLocked(first)
+			r.forgetLocked(s, s.at(s.idleFirst))
 			s.counts.evicted++
 		}
 		s.mu.Unlock()
@@ -277,7 +291,6 @@ func (r *registry) unidleLocked(s *shard, rec *record) {
 		s.idleLast = rec.prev
 	}
 	rec.prev, rec.next = 0, 0
-	s.idleCount--
 	r.idle.Add(-1)
 }
 
@@ -294,11 +307,8 @@ func (r *registry) settleLocked(s *shard, rec *record, now instant) {
 			rec.since = now
 		}
 		rec.state = recordShielded
-	case rec.tags.empty() && rec.decayingLen() == 0:
-		if rec.state == recordIdle {
-			r.unidleLocked(s, rec)
-		}
-		s.removeLocked(rec)
+	case rec.tagsLen() == 0:
+		r.forgetLocked(s, rec)
 	case rec.state != recordIdle:
 		r.idleLocked(s, rec, now)
 	}
@@ -331,9 +341,7 @@ func (r *registry) edit(id NodeID, f func(*shard, *record)) {
 // and lets connections count again that were closed long ago and are still there.
 func (r *registry) sweep() {
 	now := r.now()
-	for i := range r.shards {
-		s := &r.shards[i]
-		s.mu.Lock()
+	for s := range r.eachShardLocked {
 		for i := s.idleFirst; i != 0; {
 			rec := s.at(i)
 			i = rec.next
@@ -342,32 +350,26 @@ func (r *registry) sweep() {
 				ttl = r.limits.retention
 			}
 			expired := time.Duration(now-rec.since) >= ttl
-			if !expired && (!rec.tags.empty() || rec.decayingLen() > 0) {
+			if !expired && rec.tagsLen() > 0 {
 				continue
 			}
 			if expired {
 				s.counts.expired++
 			}
-			r.unidleLocked(s, rec)
-			s.removeLocked(rec)
+			r.forgetLocked(s, rec)
 		}
 		if s.counts.closing > 0 {
 			for rec := range s.recordsLocked {
 				rec.eachConn(func(slot *connSlot) { r.isOpenLocked(s, slot, now) })
 			}
 		}
-		s.mu.Unlock()
 	}
 }
 
 // counts returns the sums over all shards. They are consistent within a shard.
-func (r *registry) counts() (sum shardCounts, idle int) {
-	for i := range r.shards {
-		s := &r.shards[i]
-		s.mu.Lock()
-		c := s.counts
-		idle += s.idleCount
-		s.mu.Unlock()
+func (r *registry) counts() (sum shardCounts) {
+	for s := range r.eachShardLocked {
+		c := &s.counts
 		sum.peers += c.peers
 		sum.protected += c.protected
 		for d, n := range c.conns {
@@ -378,7 +380,21 @@ func (r *registry) counts() (sum shardCounts, idle int) {
 		sum.expired += c.expired
 		sum.refused += c.refused
 	}
-	return sum, idle
+	return sum
+}
+
+// eachShardLocked yields the shards one after another, each locked for as long as
+// it is looked at.
+func (r *registry) eachShardLocked(yield func(*shard) bool) {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		more := yield(s)
+		s.mu.Unlock()
+		if !more {
+			return
+		}
+	}
 }
 
 // recordsLocked yields all records in use.

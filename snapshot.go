@@ -25,9 +25,7 @@ func (sc *scan) read(r *registry) {
 	expected := int(r.conns.Load())
 	sc.peers = resize(sc.peers, expected)[:0]
 	sc.conns = resize(sc.conns, expected)[:0]
-	for i := range r.shards {
-		s := &r.shards[i]
-		s.mu.Lock()
+	for s := range r.eachShardLocked {
 		for rec := range s.recordsLocked {
 			p, first := r.peerStateLocked(s, rec, now)
 			if first != nil {
@@ -35,7 +33,6 @@ func (sc *scan) read(r *registry) {
 				sc.conns = append(sc.conns, first)
 			}
 		}
-		s.mu.Unlock()
 	}
 }
 

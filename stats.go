@@ -56,7 +56,7 @@ type Stats struct {
 // Stats returns the manager's statistics. The counts of connections and peers are
 // consistent within a shard of the table, not across all.
 func (m *Manager) Stats() Stats {
-	c, idle := m.table.counts()
+	c := m.table.counts()
 	s := Stats{
 		Conns:              c.conns[DirInbound] + c.conns[DirOutbound] + c.conns[DirUnknown] - c.closing,
 		Inbound:            c.conns[DirInbound],
@@ -65,7 +65,7 @@ func (m *Manager) Stats() Stats {
 		Closing:            c.closing,
 		Peers:              c.peers,
 		ProtectedPeers:     c.protected,
-		IdlePeers:          idle,
+		IdlePeers:          int(m.table.idle.Load()),
 		Trims:              make(map[Trigger]uint64),
 		ClosedPeers:        make(map[Reason]uint64),
 		CloseErrors:        m.trims.record.closeErrors.Load(),

@@ -113,13 +113,24 @@ func (s *shard) setTagLocked(rec *record, tag string, value, limit int) {
 		rec.changeSum(old, value)
 		return
 	}
-	if rec.tags.len()+rec.decayingLen() >= limit {
-		s.counts.refused++
-		return
+	if s.hasRoomLocked(rec, limit) {
+		rec.tags.add(tag, value)
+		rec.changeSum(0, value)
 	}
-	rec.tags.add(tag, value)
-	rec.changeSum(0, value)
 }
+
+// hasRoomLocked reports whether a peer may have one tag more, and counts it as
+// refused if not.
+func (s *shard) hasRoomLocked(rec *record, limit int) bool {
+	if rec.tagsLen() < limit {
+		return true
+	}
+	s.counts.refused++
+	return false
+}
+
+// tagsLen is the number of a peer's tags, decaying ones included.
+func (rec *record) tagsLen() int { return rec.tags.len() + rec.decayingLen() }
 
 // changeSum keeps the record's sum after one of its values changed. The sum is
 // exact as long as it fits; if it does not, it is worked out anew.
@@ -158,8 +169,6 @@ var noTag unique.Handle[string]
 
 // manyTags is from how many on comparing names costs more than interning one.
 const manyTags = 8
-
-func (t *tagSet) empty() bool { return t.first[0].name == noTag }
 
 func (t *tagSet) len() int {
 	switch {

@@ -1,6 +1,7 @@
 package connmgr
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -231,23 +232,20 @@ func (m *Manager) doTrim(ctx context.Context, res *TrimResult) error {
 	res.Figures, res.GraceEnds = plan.Figures, plan.GraceEnds
 	res.Planning = planned.Sub(res.Started)
 
-	c := closer{m: m, plan: &plan, trigger: res.Trigger, started: time.Now(), res: res}
+	c := closer{m: m, plan: &plan, started: time.Now(), res: res}
 	c.run(ctx)
 
 	res.Took = m.cfg.Clock.Now().Sub(res.Started)
 	m.trims.record.add(res)
 	m.logTrim(res)
-	m.events.publishIfWanted(func() Event { return EventTrim{*res} })
+	m.events.publish(func() Event { return EventTrim{*res} })
 	if res.Cause&CauseGrace != 0 {
 		m.wake() // the background loop tries again when the grace ends
 	}
 	if m.closed.Load() && !c.finished() {
 		return ErrClosed
 	}
-	if ctx.Err() == nil {
-		return hostErr
-	}
-	return ctx.Err()
+	return cmp.Or(ctx.Err(), hostErr)
 }
 
 // refresh brings the table up to date: the host's word, and old tags. The error is

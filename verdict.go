@@ -3,6 +3,7 @@ package connmgr
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -255,12 +256,19 @@ func (p Plan) Verdicts() iter.Seq[Verdict] {
 // Verdict returns the verdict of one peer. It takes time linear in the number
 // of peers.
 func (p Plan) Verdict(id NodeID) (Verdict, bool) {
-	for v := range p.Verdicts() {
-		if v.Peer == id {
-			return v, true
+	_, v, ok := p.find(id)
+	return v, ok
+}
+
+// find returns what the rules looked at in a peer, and its verdict.
+func (p Plan) find(id NodeID) (s *PeerState, v Verdict, ok bool) {
+	for i := range p.peers {
+		if s := &p.peers[i]; s.ID == id {
+			isIt := func(v victim) bool { return int(v.peer) == i }
+			return s, p.verdict(int32(i), slices.IndexFunc(p.victims, isIt)+1), true
 		}
 	}
-	return Verdict{}, false
+	return nil, Verdict{}, false
 }
 
 func (p Plan) verdict(i int32, rank int) Verdict {

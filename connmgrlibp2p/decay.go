@@ -65,7 +65,9 @@ func (t *decayingTag) Close() error { return t.core.Load().Close() }
 
 // value translates a value for go-libp2p's functions.
 func (t *decayingTag) value(v connmgr.DecayingValue) libp2p.DecayingValue {
-	t.core.Store(v.Tag)
+	if t.core.Load() == nil {
+		t.core.Store(v.Tag)
+	}
 	return libp2p.DecayingValue{
 		Tag:       t,
 		Peer:      peer.ID(v.Peer),

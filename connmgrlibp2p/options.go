@@ -172,9 +172,7 @@ func (cfg *config) newCore(limits connmgr.Limits) (*connmgr.Manager, error) {
 			clk = d.Clock
 		}
 	}
-	if clk != nil {
-		core.Clock = clk
-	}
+	core.Clock = clk // nil stays nil: both are interfaces
 	return connmgr.New(core)
 }
 

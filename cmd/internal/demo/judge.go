@@ -160,10 +160,8 @@ func (d *performance) fate(n *node, kept map[connmgr.NodeID]connmgr.Verdict, wen
 		switch {
 		case v.Reason == connmgr.KeptProtected, v.Reason == connmgr.KeptInGrace:
 			f.Reason = v.Reason.String()
-		case d.passedOver(f.settled):
-			f.Reason = connmgr.KeptAboveCut.String()
-		case len(went) > 0:
-			f.Reason = "too new for the last trim"
+		case d.compared:
+			f.Reason = connmgr.KeptAboveCut.String() // in the last trim
 		default:
 			f.Reason = connmgr.KeptNothingToDo.String()
 		}
@@ -178,16 +176,6 @@ func (d *performance) fate(n *node, kept map[connmgr.NodeID]connmgr.Verdict, wen
 		f.closedEarlyAt = age
 	}
 	return f
-}
-
-// passedOver reports whether a trim spared a peer that had settled by then.
-func (d *performance) passedOver(settled time.Time) bool {
-	if !settled.After(d.settled) {
-		return true
-	}
-	d.screen.mu.Lock()
-	defer d.screen.mu.Unlock()
-	return slices.ContainsFunc(d.program, func(t trimLine) bool { return !settled.After(t.started) })
 }
 
 // promises says of each promise whether it was kept.
