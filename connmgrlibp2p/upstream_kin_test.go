@@ -28,7 +28,9 @@ func TestNothingIsClosedWithoutNeed(t *testing.T) {
 		"above high water, all in grace": {1, 3, 5, 10 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cm := newManager(t, test.low, test.high, connmgrlibp2p.WithGracePeriod(test.grace))
+			// go-libp2p's budget, as for its own tests: by default there is a hard limit
+			// as well, which does close newcomers in grace.
+			cm := newManager(t, test.low, test.high, connmgrlibp2p.WithGracePeriod(test.grace), connmgrlibp2p.WithBudget(connmgr.BudgetTrimmable))
 			conns := dialMany(cm, "peer", test.conns)
 			trim(t, cm)
 			wantClosed(t, "after a trim", conns, 0)
