@@ -39,6 +39,7 @@ func (m *Manager) trimInBackground() {
 		tick := s.takeTick(now)
 		if tick {
 			_ = m.refresh() // logged and counted
+			m.gater.sweep()
 		}
 		last, number := m.trims.record.lastTrim()
 		s.observe(last, number)

@@ -5,31 +5,55 @@ import (
 	"time"
 )
 
-// This file says what becomes of a connection that a trim closes. It is marked,
-// so that it is neither counted nor closed twice, until the host reports that it
-// is gone, its Close returns an error, or too long has passed.
+// This file says in what phase of its life a connection in the table is. Most are
+// open. One that has passed the gate but has not been reported as connected is
+// arriving: it has its place, but is neither planned for nor closed. One that is
+// being closed is marked, so that it is neither counted nor closed twice, until the
+// host reports that it is gone, its Close returns an error, or too long has passed.
 
-// closeRunning in connSlot.closing means that the connection's Close has not
-// returned yet.
-const closeRunning = math.MaxUint32
+// The values of connSlot.phase. Others are when a Close returned, in seconds since
+// the registry was made, counted from 1.
+const (
+	phaseOpen     = 0
+	phaseArriving = math.MaxUint32 - 1
+	// phaseClosing means that the connection's Close has not returned yet.
+	phaseClosing = math.MaxUint32
+)
 
 // closingPatience is how long a connection that closed without an error may take
 // until its Disconnected comes. After that it counts as open again and can be
 // closed once more. 30 s is far beyond what a live host takes.
 const closingPatience = 30 * time.Second
 
+// arrivingPatience is how long a connection may take from the gate until its
+// Connected comes. A live host takes microseconds; one that gave the connection up
+// in between says nothing at all.
+const arrivingPatience = 30 * time.Second
+
 func (slot *connSlot) closedAt() instant {
-	return instant(slot.closing-1) * instant(time.Second)
+	return instant(slot.phase-1) * instant(time.Second)
+}
+
+func (slot *connSlot) isClosing() bool {
+	return slot.phase != phaseOpen && slot.phase != phaseArriving
+}
+
+// markClosingLocked marks a connection as closing, and reports whether it was open.
+func (r *registry) markClosingLocked(s *shard, slot *connSlot) bool {
+	if slot.phase != phaseOpen {
+		return false
+	}
+	slot.phase = phaseClosing
+	s.counts.closing++
+	r.away.Add(1)
+	return true
 }
 
 // beginCloseLocked marks a peer's open connections as closing and returns them.
 func (r *registry) beginCloseLocked(s *shard, rec *record) []Conn {
 	var conns []Conn
 	rec.eachConn(func(slot *connSlot) {
-		if slot.closing == 0 {
-			slot.closing = closeRunning
-			s.counts.closing++
-			r.conns.Add(-1)
+		if r.markClosingLocked(s, slot) {
 			conns = append(conns, slot.conn)
 		}
 	})
@@ -51,9 +75,9 @@ func (r *registry) endClose(peer NodeID, conn Conn, err error) (closed bool) {
 	switch {
 	case slot == nil:
 		return true
-	case slot.closing != closeRunning:
+	case slot.phase != phaseClosing:
 	case err == nil:
-		slot.closing = uint32(now/instant(time.Second)) + 1
+		slot.phase = uint32(now/instant(time.Second)) + 1
 	default:
 		r.reopenLocked(s, slot)
 	}
@@ -62,18 +86,18 @@ func (r *registry) endClose(peer NodeID, conn Conn, err error) (closed bool) {
 
 // reopenLocked lets a connection that was to close count again.
 func (r *registry) reopenLocked(s *shard, slot *connSlot) {
-	slot.closing = 0
+	slot.phase = phaseOpen
 	s.counts.closing--
-	r.conns.Add(1)
+	r.away.Add(-1)
 }
 
 // isOpenLocked reports whether a connection counts. One that was closed without
 // an error, but not reported as gone for too long, counts again from now on.
 func (r *registry) isOpenLocked(s *shard, slot *connSlot, now instant) bool {
-	if slot.closing == 0 {
+	if slot.phase == phaseOpen {
 		return true
 	}
-	if slot.closing == closeRunning || now < slot.closedAt()+instant(closingPatience) {
+	if slot.phase >= phaseArriving || now < slot.closedAt()+instant(closingPatience) {
 		return false
 	}
 	r.reopenLocked(s, slot)

@@ -60,12 +60,17 @@ type Config struct {
 	// HighWater is the number of connections above which a trim starts. Default
 	// 400, or LowWater if that is set to more.
 	HighWater int
-	// HardLimit is the number of connections above which newcomers lose the
-	// shelter of their grace period. They are closed when they have connected, so
-	// for a moment there can be more; a trim of the hard limit that frees less than a
-	// tenth is not repeated for 100 ms, unless there is a tenth more by then.
+	// HardLimit is the number of connections that inbound ones never exceed if the
+	// host asks the manager's [Gater]; see [Gater.InterceptUpgraded]. For all others it
+	// is the number above which newcomers lose the shelter of their grace period. Those
+	// are closed when they have connected, so for a moment there can be more; a trim of
+	// the hard limit that frees less than a tenth is not repeated for 100 ms, unless
+	// there is a tenth more by then.
 	// Default 1.5 × HighWater; math.MaxInt means no limit.
 	HardLimit int
+	// OutboundFloor is the number of outbound connections below which trims do not go,
+	// but for forced ones: who dials nobody knows only who dials him. Default 0: none.
+	OutboundFloor int
 	// GracePeriod is how long a new peer is neither counted nor closed, so that
 	// it can prove its worth. Default 20 s; Zero means none.
 	GracePeriod time.Duration
@@ -108,6 +113,10 @@ type Config struct {
 	// container's; New fails if there is neither. Default 0: off.
 	MemoryHighWater float64
 
+	// Gate is the rules and limits of the manager's [Gater]. The zero value lets
+	// everything pass up to HardLimit.
+	Gate GateConfig
+
 	// Host is the owner of the connections; nil means that the manager lives on
 	// notifications alone.
 	Host Host
@@ -143,9 +152,11 @@ type Limits struct {
 	LowWater int
 	// HighWater is above which a trim starts, in connections.
 	HighWater int
-	// HardLimit is above which grace no longer shelters, in connections;
-	// math.MaxInt means no limit.
+	// HardLimit is what inbound connections that pass the gate do not exceed, and
+	// above which grace no longer shelters, in connections; math.MaxInt means no limit.
 	HardLimit int
+	// OutboundFloor is the number of outbound connections below which trims do not go.
+	OutboundFloor int
 }
 
 func (l Limits) validate() error {
@@ -158,6 +169,8 @@ func (l Limits) validate() error {
 		return fmt.Errorf("connmgr: LowWater %d is above HighWater %d", l.LowWater, l.HighWater)
 	case l.HardLimit < l.HighWater:
 		return fmt.Errorf("connmgr: HardLimit %d is below HighWater %d", l.HardLimit, l.HighWater)
+	case l.OutboundFloor < 0:
+		return fmt.Errorf("connmgr: OutboundFloor is %d, must not be negative", l.OutboundFloor)
 	}
 	return nil
 }
@@ -173,11 +186,13 @@ func (c Config) withDefaults() (Config, error) {
 		hard = math.MaxInt
 	}
 	c.HardLimit = orDefault(c.HardLimit, hard)
+	c.OutboundFloor = orDefault(c.OutboundFloor, 0)
 	c.GracePeriod = orDefault(c.GracePeriod, DefaultGracePeriod)
 	c.SilencePeriod = orDefault(c.SilencePeriod, DefaultSilencePeriod)
 	c.OutboundBonus = orDefault(c.OutboundBonus, DefaultOutboundBonus)
 	c.ActiveBonus = orDefault(c.ActiveBonus, DefaultActiveBonus)
 	c.DecayInterval = orDefault(c.DecayInterval, DefaultDecayInterval)
+	c.Gate.Ladder = c.Gate.Ladder.withDefaults()
 	c.TagRetention = orDefault(c.TagRetention, math.MaxInt64)
 	c.EarlyTagTTL = orDefault(c.EarlyTagTTL, DefaultEarlyTagTTL)
 	c.MaxIdlePeers = orDefault(c.MaxIdlePeers, DefaultMaxIdlePeers)
@@ -223,6 +238,12 @@ func (c Config) validate() error {
 			return fmt.Errorf("connmgr: %s is %d, must be at least %d", n.field, n.value, n.least)
 		}
 	}
+	if err := c.Gate.Limits.validate(); err != nil {
+		return err
+	}
+	if err := c.Gate.Ladder.validate(); err != nil {
+		return err
+	}
 	if c.Budget > BudgetTrimmable {
 		return fmt.Errorf("connmgr: Budget is %d, must be BudgetAll (%d) or BudgetTrimmable (%d)", c.Budget, BudgetAll, BudgetTrimmable)
 	}
@@ -233,7 +254,7 @@ func (c Config) validate() error {
 }
 
 func (c Config) limits() Limits {
-	return Limits{LowWater: c.LowWater, HighWater: c.HighWater, HardLimit: c.HardLimit}
+	return Limits{LowWater: c.LowWater, HighWater: c.HighWater, HardLimit: c.HardLimit, OutboundFloor: c.OutboundFloor}
 }
 
 func orDefault[T ~int | ~int64](value, def T) T {

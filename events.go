@@ -10,7 +10,7 @@ import (
 // does not fit its buffer is dropped and counted.
 
 // Event is something that happened: [EventConnected], [EventDisconnected],
-// [EventClosed], [EventTrim] or [EventLimits].
+// [EventClosed], [EventTrim], [EventLimits], [EventDenied] or [EventRules].
 //
 // Connections are closed several at once. So the EventClosed of a trim come
 // about in the order of rank, the EventDisconnected of a peer can come before or
@@ -30,7 +30,8 @@ type EventDisconnected struct {
 	At   time.Time
 }
 
-// EventClosed is a peer whose connections a trim has closed.
+// EventClosed is a peer whose connections the manager has closed: in a trim, for a
+// rule, to make room for a newcomer, or for its misbehaviour.
 type EventClosed struct {
 	Verdict
 	Trigger Trigger
@@ -46,11 +47,28 @@ type EventLimits struct {
 	At time.Time
 }
 
+// EventDenied is a connection that the gate refused.
+type EventDenied struct {
+	Err *DeniedError
+	At  time.Time
+}
+
+// EventRules is a change of rules, all that came into force in one step. Subscribers
+// share the slice: it must not be changed.
+type EventRules struct {
+	Changes []RuleChange
+	// Expired says that the rules were removed since they had expired, some time ago.
+	Expired bool
+	At      time.Time
+}
+
 func (EventConnected) event()    {}
 func (EventDisconnected) event() {}
 func (EventClosed) event()       {}
 func (EventTrim) event()         {}
 func (EventLimits) event()       {}
+func (EventDenied) event()       {}
+func (EventRules) event()        {}
 
 // Subscription is a stream of events, until Close. Methods may be called from
 // several goroutines.

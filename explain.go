@@ -50,7 +50,7 @@ func (m *Manager) Explain(peer NodeID, trigger Trigger) (Explanation, bool) {
 		return e, true
 	}
 	e.Verdict, e.TagSum = verdict, state.TagSum
-	if state.Outbound {
+	if state.Outbound > 0 {
 		e.OutboundBonus = plan.policy.OutboundBonus
 	}
 	if state.Streams > 0 {
@@ -82,7 +82,9 @@ type ConnInfo struct {
 	Direction Direction
 	// Opened is when the manager learned of it, or with a Host, when it was opened.
 	Opened time.Time
-	// Closing says that a trim has closed it and it is not reported as gone yet.
+	// Arriving says that it has passed the gate and is not reported as connected yet.
+	Arriving bool
+	// Closing says that the manager has closed it and it is not reported as gone yet.
 	Closing bool
 }
 
@@ -116,7 +118,8 @@ func (m *Manager) PeerInfo(peer NodeID) (PeerInfo, bool) {
 			Conn:      slot.conn,
 			Direction: slot.direction,
 			Opened:    r.time(slot.opened),
-			Closing:   slot.closing != 0,
+			Arriving:  slot.phase == phaseArriving,
+			Closing:   slot.isClosing(),
 		})
 	})
 	slices.SortStableFunc(info.Conns, func(a, b ConnInfo) int { return a.Opened.Compare(b.Opened) })

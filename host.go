@@ -2,6 +2,7 @@ package connmgr
 
 import (
 	"encoding/hex"
+	"net/netip"
 	"time"
 )
 
@@ -78,6 +79,17 @@ type Conn interface {
 	// CloseWithReason closes the connection and, if the protocol can, tells the
 	// other side why. It may be called for a connection that is closed already.
 	CloseWithReason(Reason) error
+}
+
+// AddrConn is a [Conn] that knows the address of the other side. It is optional:
+// without it, a rule about an address refuses new connections, but cannot tell which
+// of the live ones it is about.
+type AddrConn interface {
+	Conn
+	// RemoteAddrPort returns the address and port of the other side, and the zero
+	// AddrPort if that is not an IP address, such as for a relayed connection: the
+	// relay's address says nothing about the peer behind it. It never changes.
+	RemoteAddrPort() netip.AddrPort
 }
 
 // Host owns the connections. It is optional: a manager that is told of every

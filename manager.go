@@ -26,6 +26,7 @@ type Manager struct {
 	limits atomic.Pointer[Limits]
 	table  *registry
 	decay  decayer
+	gater  *Gater
 	events events
 
 	// stop is closed by Close; wakeUp (capacity 1) makes the background loop look
@@ -48,7 +49,8 @@ type Manager struct {
 
 // New makes a manager and starts its background work, unless
 // [Config.ManualStart] says otherwise. It fails if a field of the configuration
-// is out of range, with an error that names the field and its value.
+// is out of range, with an error that names the field and its value, and if the rules
+// cannot be loaded.
 func New(cfg Config) (*Manager, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -67,6 +69,9 @@ func New(cfg Config) (*Manager, error) {
 		if m.memory, err = newMemoryGauge(cfg.MemoryHighWater); err != nil {
 			return nil, err
 		}
+	}
+	if m.gater, err = newGater(m, cfg.Gate); err != nil {
+		return nil, err
 	}
 	if !cfg.ManualStart {
 		return m, m.Start()
@@ -167,6 +172,7 @@ func (m *Manager) policy() *Policy {
 		LowWater:      l.LowWater,
 		HighWater:     l.HighWater,
 		HardLimit:     l.HardLimit,
+		OutboundFloor: l.OutboundFloor,
 		GracePeriod:   m.cfg.GracePeriod,
 		OutboundBonus: m.cfg.OutboundBonus,
 		ActiveBonus:   m.cfg.ActiveBonus,

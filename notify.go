@@ -20,9 +20,10 @@ func (m *Manager) Connected(peer NodeID, conn Conn) {
 		m.ignored.duplicate.Add(1)
 		return
 	}
-	if m.table.conns.Load() > int64(m.limits.Load().HighWater) {
+	if m.table.open() > m.limits.Load().HighWater {
 		m.wake()
 	}
+	m.gater.closeIfDenied(peer, conn, slot.direction)
 }
 
 // Disconnected tells the manager that a connection is gone. A connection that
@@ -54,6 +55,7 @@ func (m *Manager) disconnect(peer NodeID, conn Conn) bool {
 	if !m.table.disconnect(peer, conn) {
 		return false
 	}
+	m.gater.door.leave(conn)
 	m.events.publish(func() Event { return EventDisconnected{Peer: peer, At: m.cfg.Clock.Now()} })
 	return true
 }
@@ -93,9 +95,19 @@ func (r *registry) connect(peer NodeID, slot connSlot) bool {
 		rec = s.createLocked(peer)
 	}
 	if rec.state == recordConnected {
-		if rec.slot(slot.conn) != nil {
-			return false
+		if known := rec.slot(slot.conn); known != nil {
+			return r.arriveLocked(s, known)
 		}
+	}
+	r.insertLocked(s, rec, slot)
+	r.heads.add(slot.direction)
+	return true
+}
+
+// insertLocked gives a peer a connection that it does not have. The caller counts
+// its head.
+func (r *registry) insertLocked(s *shard, rec *record, slot connSlot) {
+	if rec.state == recordConnected {
 		more := &rec.needRare().conns
 		*more = append(*more, slot)
 	} else {
@@ -107,7 +119,17 @@ func (r *registry) connect(peer NodeID, slot connSlot) bool {
 		s.counts.peers++
 	}
 	s.counts.conns[slot.direction]++
-	r.conns.Add(1)
+}
+
+// arriveLocked notes that a connection that the gate has let in is there, and
+// reports whether that is news.
+func (r *registry) arriveLocked(s *shard, slot *connSlot) bool {
+	if slot.phase != phaseArriving {
+		return false
+	}
+	slot.phase = phaseOpen
+	s.counts.arriving--
+	r.away.Add(-1)
 	return true
 }
 
@@ -129,10 +151,14 @@ func (r *registry) disconnect(peer NodeID, conn Conn) bool {
 		return false
 	}
 	s.counts.conns[slot.direction]--
-	if slot.closing != 0 {
+	r.heads.remove(slot.direction)
+	switch {
+	case slot.phase == phaseArriving:
+		s.counts.arriving--
+		r.away.Add(-1)
+	case slot.isClosing():
 		s.counts.closing--
-	} else {
-		r.conns.Add(-1)
+		r.away.Add(-1)
 	}
 	if rec.removeSlot(slot); rec.conn.conn != nil {
 		return true
@@ -251,7 +277,7 @@ func (r *registry) connsBefore(at instant) (conns []peerConn) {
 	for s := range r.eachShardLocked {
 		for rec := range s.recordsLocked {
 			rec.eachConn(func(slot *connSlot) {
-				if slot.opened < at {
+				if slot.opened < at && slot.phase != phaseArriving { // that one is on its way to the host
 					conns = append(conns, peerConn{rec.id, slot.conn})
 				}
 			})
@@ -264,5 +290,9 @@ func (r *registry) knows(peer NodeID, conn Conn) bool {
 	s := r.lock(peer)
 	defer s.mu.Unlock()
 	rec := s.findLocked(peer)
-	return rec != nil && rec.slot(conn) != nil
+	if rec == nil {
+		return false
+	}
+	slot := rec.slot(conn)
+	return slot != nil && slot.phase != phaseArriving
 }

@@ -46,7 +46,7 @@ const (
 
 func makeKey(policy *Policy, s *PeerState, peer int32, age time.Duration) key {
 	k := key{score: policy.Score(s), age: age, peer: peer, conns: s.Conns}
-	if s.Outbound {
+	if s.Outbound > 0 {
 		k.tie |= tieOutbound
 	}
 	if s.Streams > 0 {
@@ -82,6 +82,15 @@ func (l *lane) reset() {
 func (l *lane) add(policy *Policy, peers Snapshot, peer int32, age time.Duration) {
 	l.keys = append(l.keys, makeKey(policy, &peers[peer], peer, age))
 	l.conns += int(peers[peer].Conns)
+}
+
+// remove takes out the keys for which drop holds.
+func (l *lane) remove(drop func(*key) bool) {
+	kept := partition(l.keys, func(k *key) bool { return !drop(k) })
+	for _, k := range l.keys[kept:] {
+		l.conns -= int(k.conns)
+	}
+	l.keys = l.keys[:kept]
 }
 
 // mayGo returns the peers that may be among those that free the target, given

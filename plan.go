@@ -29,6 +29,9 @@ type Policy struct {
 	ActiveBonus int
 	// Budget says whether protected connections count.
 	Budget Budget
+	// OutboundFloor is the number of outbound connections below which no plan but a
+	// forced one goes.
+	OutboundFloor int
 	// TieKey keys the hash that orders peers that are alike in all else, so that
 	// a stranger cannot choose an ID that is last to go.
 	TieKey [2]uint64
@@ -49,8 +52,8 @@ type PeerState struct {
 	Conns int32
 	// Streams is the number of its open streams on all connections together.
 	Streams int32
-	// Outbound says whether at least one connection is outbound.
-	Outbound bool
+	// Outbound is the number of its connections that are outbound.
+	Outbound int32
 	// Protected says whether somebody protects it.
 	Protected bool
 }
@@ -59,7 +62,7 @@ type PeerState struct {
 // earns. It saturates. Source: seed, trim algorithm (calculateScore).
 func (p *Policy) Score(s *PeerState) int {
 	score := s.TagSum
-	if s.Outbound {
+	if s.Outbound > 0 {
 		score = addSaturating(score, p.OutboundBonus)
 	}
 	if s.Streams > 0 {
@@ -84,6 +87,8 @@ type planner struct {
 	established lane
 	inGrace     lane
 	protected   lane
+	dialled     lane // see spareOutbound
+	spared      bool // somebody was, in this plan
 }
 
 // look fills in PeerState.Streams for the peers at the given places of the
@@ -130,18 +135,23 @@ func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Tr
 		}
 	}
 
+	protected := plan.Counted - p.established.conns
+
 	// Rule 3: down to low water; nothing to do at or below it.
 	plan.Target = max(0, plan.Counted-policy.LowWater)
 
 	// Rules 5 and 6: in order, the first to go first, until the target is freed.
+	// Outbound connections do not go below their floor; force ignores it.
 	reason := ClosedLowScore
 	if force {
 		reason = ClosedForced
+	} else if plan.Target > 0 {
+		p.spareOutbound(&p.established, policy, peers, look)
 	}
 	plan.Freed = p.take(&p.established, policy, peers, plan.Target, reason, look)
 	if plan.Target > 0 {
 		for _, k := range p.established.keys {
-			if !p.reasons[k.peer].Closed() {
+			if p.reasons[k.peer] == KeptNothingToDo {
 				p.reasons[k.peer] = KeptAboveCut
 			}
 		}
@@ -150,6 +160,7 @@ func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Tr
 
 	// Above the hard limit, peers in grace go too, until high water is reached.
 	if left := plan.Total - plan.Freed; trigger == TriggerHardLimit && left > policy.HardLimit {
+		p.spareOutbound(&p.inGrace, policy, peers, look)
 		plan.Freed += p.take(&p.inGrace, policy, peers, left-policy.HighWater, ClosedHardLimit, look)
 	}
 	// By force, protected peers go after all the others.
@@ -160,8 +171,63 @@ func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Tr
 
 	plan.reasons, plan.victims = p.reasons, p.victims
 	plan.findGraceEnd()
-	plan.explainShortfall(max(0, missed))
+	plan.explainShortfall(max(0, missed), protected > 0, p.spared)
 	return plan
+}
+
+// spareOutbound takes those out of a lane whose outbound connections are needed: in
+// order, the first to go first, peers may go for as long as the floor is kept.
+func (p *planner) spareOutbound(l *lane, policy *Policy, peers Snapshot, look look) {
+	if policy.OutboundFloor <= 0 {
+		return
+	}
+	// What may go is what there is beyond the floor, without what goes already.
+	may := -policy.OutboundFloor
+	for i := range peers {
+		if !p.reasons[i].Closed() {
+			may += int(peers[i].Outbound)
+		}
+	}
+	p.dialled.reset()
+	inLane := 0
+	for _, k := range l.keys {
+		if n := int(peers[k.peer].Outbound); n > 0 {
+			p.dialled.add(policy, peers, k.peer, k.age)
+			inLane += n
+		}
+	}
+	if inLane <= max(0, may) {
+		return
+	}
+	d := &p.dialled
+	if look != nil { // their order depends on their streams
+		d.sure, d.end = 0, len(d.keys)
+		look(d.mayGo(policy, d.conns))
+		d.rescore(policy, peers)
+	}
+	for _, k := range d.cut(policy, peers, d.conns) {
+		if n := int(peers[k.peer].Outbound); n <= may {
+			may -= n
+			continue
+		}
+		p.reasons[k.peer] = KeptOutboundFloor
+		p.spared = true
+	}
+	l.remove(func(k *key) bool { return p.reasons[k.peer] == KeptOutboundFloor })
+}
+
+// firstInbound returns the first to go for a newcomer, in order, with at least n
+// connections if there are so many: neither protected nor dialled by us, in grace or
+// not. See displace.go.
+func (p *planner) firstInbound(policy *Policy, peers Snapshot, now time.Time, n int, look look) []victim {
+	p.begin(len(peers))
+	for i := range peers {
+		if s := &peers[i]; !s.Protected && s.Outbound == 0 {
+			p.established.add(policy, peers, int32(i), now.Sub(s.Since))
+		}
+	}
+	p.take(&p.established, policy, peers, n, ClosedDisplaced, look)
+	return p.victims
 }
 
 // findGraceEnd finds when the oldest newcomer that stays leaves its grace period.
@@ -179,13 +245,16 @@ func (p *Plan) findGraceEnd() {
 }
 
 // explainShortfall says by how much the plan misses what it was to reach, and
-// what it was not allowed to close. missed is what is left of the target.
-func (p *Plan) explainShortfall(missed int) {
+// what it was not allowed to close. missed is what is left of the target; protected
+// says whether protected connections count, and spared whether outbound ones were
+// needed.
+func (p *Plan) explainShortfall(missed int, protected, spared bool) {
 	aboveHigh := max(0, p.Total-p.Freed-max(p.policy.HighWater, p.policy.LowWater))
 	p.Shortfall = max(missed, aboveHigh)
 
-	// All counted candidates are gone, so what is left of the target is protected.
-	if missed > 0 {
+	// All counted candidates are gone, so what is left of the target is protected, or
+	// outbound and needed.
+	if missed > 0 && protected {
 		p.Cause |= CauseProtected
 	}
 	// What is above high water in spite of that was not counted at all.
@@ -197,6 +266,9 @@ func (p *Plan) explainShortfall(missed int) {
 			p.Cause |= CauseProtected
 		}
 	}
+	if p.Shortfall > 0 && spared {
+		p.Cause |= CauseOutbound
+	}
 }
 
 func (p *planner) begin(peers int) {
@@ -205,6 +277,7 @@ func (p *planner) begin(peers int) {
 	p.established.reset()
 	p.inGrace.reset()
 	p.protected.reset()
+	p.spared = false
 }
 
 // take makes victims of the first peers of a lane until they free the target,

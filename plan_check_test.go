@@ -93,6 +93,7 @@ var reasonInReference = map[Reason]reference.Why{
 	ClosedHardLimit:       reference.OverHardLimit,
 	ClosedForced:          reference.Forced,
 	ClosedForcedProtected: reference.ForcedProtected,
+	KeptOutboundFloor:     reference.OutboundFloor,
 }
 
 func (in planInput) checkAgainstRules(t *testing.T, plan Plan) {
@@ -102,6 +103,7 @@ func (in planInput) checkAgainstRules(t *testing.T, plan Plan) {
 		HighWater:         in.policy.HighWater,
 		HardLimit:         in.policy.HardLimit,
 		GracePeriod:       in.policy.GracePeriod,
+		OutboundFloor:     in.policy.OutboundFloor,
 		OutboundBonus:     in.policy.OutboundBonus,
 		ActiveBonus:       in.policy.ActiveBonus,
 		LeaveOutProtected: in.policy.Budget == BudgetTrimmable,
@@ -113,7 +115,7 @@ func (in planInput) checkAgainstRules(t *testing.T, plan Plan) {
 	for _, p := range in.peers {
 		peers = append(peers, reference.Peer{
 			ID: string(p.ID), Since: p.Since, TagSum: p.TagSum, Connections: int(p.Conns),
-			Streams: int(p.Streams), Outbound: p.Outbound, Protected: p.Protected,
+			Streams: int(p.Streams), Outbound: int(p.Outbound), Protected: p.Protected,
 		})
 	}
 	trigger := reference.Normal
@@ -146,6 +148,9 @@ func (in planInput) checkAgainstRules(t *testing.T, plan Plan) {
 	}
 	if want.GraceInTheWay {
 		figures.Cause |= CauseGrace
+	}
+	if want.OutboundInTheWay {
+		figures.Cause |= CauseOutbound
 	}
 	if plan.Figures != figures {
 		in.fail(t, "figures\n got %+v\nwant %+v", plan.Figures, figures)
@@ -317,6 +322,9 @@ func (in planInput) checkLaziness(t *testing.T, plan Plan, lazy *planner) {
 	for _, i := range asked {
 		// Streams can save a peer that goes, by no more than the bonus.
 		p := in.peers[i]
+		if in.policy.OutboundFloor > 0 && p.Outbound > 0 {
+			continue // it takes the order of all of these to know which are needed
+		}
 		p.Streams = 0
 		if base := in.policy.Score(&p); base > highestTaken(plan, in) {
 			in.fail(t, "%q was asked for its streams, with a score of %d without them", string(p.ID), base)
@@ -361,7 +369,7 @@ func (in planInput) checkAgainstSeed(t *testing.T) {
 	scores := make(map[string]int)
 	for _, p := range in.peers {
 		id := string(p.ID)
-		seed.Connections = append(seed.Connections, reference.SeedConn{RemotePeer: id, Outbound: p.Outbound, Streams: int(p.Streams)})
+		seed.Connections = append(seed.Connections, reference.SeedConn{RemotePeer: id, Outbound: p.Outbound > 0, Streams: int(p.Streams)})
 		seed.Tags[id] = map[string]int{"one": p.TagSum / 2, "two": p.TagSum - p.TagSum/2}
 		if p.Protected {
 			seed.Protects[id] = map[string]struct{}{"keep": {}}

@@ -89,13 +89,16 @@ func decodePlanInput(data []byte) planInput {
 	if flag(2) {
 		in.policy.ActiveBonus = 0
 	}
+	if flag(5) {
+		in.policy.OutboundFloor = int(head[2] % 32)
+	}
 	scores := 1 + int(head[4]) // few different scores make many ties
 	total := 0
 	for i := 0; len(data) >= planPeerBytes; i++ {
 		p := decodePlanPeer(i, data[:planPeerBytes], scores)
 		data = data[planPeerBytes:]
 		if flag(3) {
-			p.Conns = 1
+			p.Conns, p.Outbound = 1, min(p.Outbound, 1)
 		}
 		if flag(4) {
 			p.TagSum = i * 5 % 10_007 // all different
@@ -113,7 +116,7 @@ func decodePlanInput(data []byte) planInput {
 func decodePlanPeer(i int, b []byte, scores int) PeerState {
 	p := PeerState{
 		ID:        NodeID(strconv.Itoa(i)),
-		Outbound:  b[0]&1 == 1,
+		Outbound:  int32(b[0] & 1),
 		Protected: b[0]&6 == 6,
 		TagSum:    int(int8(b[1])) % scores,
 		Conns:     1,
@@ -130,6 +133,7 @@ func decodePlanPeer(i int, b []byte, scores int) PeerState {
 	}
 	if b[0]&48 == 48 {
 		p.Conns = 1 + int32(b[3]/8)
+		p.Outbound *= 1 + int32(b[3]/8)%(1+int32(b[2]%8)) // some of them, or all
 	}
 	if b[0]&0xc0 == 0xc0 { // strange ones
 		switch b[3] % 32 {
@@ -157,11 +161,12 @@ func (in planInput) plan() Plan {
 func (in planInput) likeSeed() planInput {
 	in.trigger = TriggerManual
 	in.policy.GracePeriod = 0
+	in.policy.OutboundFloor = 0
 	in.policy.Budget = BudgetAll
 	in.peers = slices.Clone(in.peers)
 	for i := range in.peers {
 		p := &in.peers[i]
-		p.Conns = 1
+		p.Conns, p.Outbound = 1, min(p.Outbound, 1)
 		p.TagSum %= 1 << 20
 		if p.Since.After(planTime) {
 			p.Since = planTime

@@ -30,7 +30,7 @@ func newcomer(id NodeID, score int) planPeer {
 
 func (p planPeer) aged(age time.Duration) planPeer { p.Since = planTime.Add(-age); return p }
 func (p planPeer) protected() planPeer             { p.Protected = true; return p }
-func (p planPeer) outbound() planPeer              { p.Outbound = true; return p }
+func (p planPeer) outbound() planPeer              { p.Outbound = 1; return p }
 func (p planPeer) conns(n int32) planPeer          { p.Conns = n; return p }
 func (p planPeer) streams(n int32) planPeer        { p.Streams = n; return p }
 

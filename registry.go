@@ -82,10 +82,8 @@ const (
 type connSlot struct {
 	conn   Conn // nil in an empty slot
 	opened instant
-	// closing is 0 for a connection that the manager has not asked to close,
-	// closeRunning while its Close runs, and then when that returned, in seconds
-	// since the registry was made, counted from 1. See closing.go.
-	closing   uint32
+	// phase says whether the connection is arriving, open or closing; see closing.go.
+	phase     uint32
 	direction Direction
 }
 
@@ -117,8 +115,10 @@ type registry struct {
 	clock  Clock
 	epoch  time.Time
 	limits registryLimits
-	// conns is the number of connections, closing ones not counted.
-	conns atomic.Int64
+	// heads is the number of connections, and away the number of those of them that
+	// are not open: arriving or closing.
+	heads headcount
+	away  atomic.Int64
 	// idle is the number of idle peers. After each change that can raise it,
 	// forgetIdle brings it back to the limit.
 	idle   atomic.Int64
@@ -158,6 +158,7 @@ type shardCounts struct {
 	protected int                  // connected or not
 	conns     [DirOutbound + 1]int // by direction, closing ones included
 	closing   int
+	arriving  int
 	evicted   uint64 // idle peers forgotten for want of room
 	expired   uint64 // idle peers forgotten for their age
 	refused   uint64 // tags dropped for want of room
@@ -185,6 +186,9 @@ func newRegistry(cfg *Config) *registry {
 func (r *registry) now() instant                { return r.instant(r.clock.Now()) }
 func (r *registry) instant(t time.Time) instant { return instant(t.Sub(r.epoch)) }
 func (r *registry) time(at instant) time.Time   { return r.epoch.Add(time.Duration(at)) }
+
+// open returns the number of open connections.
+func (r *registry) open() int { return r.heads.all() - int(r.away.Load()) }
 
 // lock returns the shard of an ID, locked.
 func (r *registry) lock(id NodeID) *shard {
@@ -339,7 +343,8 @@ func (r *registry) edit(id NodeID, f func(*shard, *record)) {
 
 // sweep forgets idle peers whose time is over and those whose last tag decayed,
 // and lets connections count again that were closed long ago and are still there.
-func (r *registry) sweep() {
+// It returns connections that the gate let in long ago and that never arrived.
+func (r *registry) sweep() (lost []peerConn) {
 	now := r.now()
 	for s := range r.eachShardLocked {
 		for i := s.idleFirst; i != 0; {
@@ -358,12 +363,19 @@ func (r *registry) sweep() {
 			}
 			r.forgetLocked(s, rec)
 		}
-		if s.counts.closing > 0 {
-			for rec := range s.recordsLocked {
-				rec.eachConn(func(slot *connSlot) { r.isOpenLocked(s, slot, now) })
-			}
+		if s.counts.closing+s.counts.arriving == 0 {
+			continue
+		}
+		for rec := range s.recordsLocked {
+			rec.eachConn(func(slot *connSlot) {
+				if slot.phase == phaseArriving && now >= slot.opened.plus(arrivingPatience) {
+					lost = append(lost, peerConn{rec.id, slot.conn})
+				}
+				r.isOpenLocked(s, slot, now)
+			})
 		}
 	}
+	return lost
 }
 
 // counts returns the sums over all shards. They are consistent within a shard.
@@ -376,6 +388,7 @@ func (r *registry) counts() (sum shardCounts) {
 			sum.conns[d] += n
 		}
 		sum.closing += c.closing
+		sum.arriving += c.arriving
 		sum.evicted += c.evicted
 		sum.expired += c.expired
 		sum.refused += c.refused

@@ -3,6 +3,7 @@ package connmgr
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // This file reads the table for the planner: one pass over the records in the
@@ -22,7 +23,7 @@ type scan struct {
 // are left at zero; see [scan.look].
 func (sc *scan) read(r *registry) {
 	now := r.now()
-	expected := int(r.conns.Load())
+	expected := r.open()
 	sc.peers = resize(sc.peers, expected)[:0]
 	sc.conns = resize(sc.conns, expected)[:0]
 	for s := range r.eachShardLocked {
@@ -51,9 +52,11 @@ func (r *registry) peerStateLocked(s *shard, rec *record, now instant) (p PeerSt
 		TagSum:    rec.sum,
 		Protected: rec.isProtected(),
 	}
-	if rec.conn.closing == 0 && (rec.rare == nil || len(rec.rare.conns) == 0) {
+	if rec.conn.phase == phaseOpen && (rec.rare == nil || len(rec.rare.conns) == 0) {
 		p.Conns = 1
-		p.Outbound = rec.conn.direction == DirOutbound
+		if rec.conn.direction == DirOutbound {
+			p.Outbound = 1
+		}
 		return p, rec.conn.conn
 	}
 	rec.eachConn(func(slot *connSlot) {
@@ -61,7 +64,9 @@ func (r *registry) peerStateLocked(s *shard, rec *record, now instant) (p PeerSt
 			return
 		}
 		p.Conns++
-		p.Outbound = p.Outbound || slot.direction == DirOutbound
+		if slot.direction == DirOutbound {
+			p.Outbound++
+		}
 		if first == nil {
 			first = slot.conn
 		}
@@ -110,19 +115,37 @@ func (m *Manager) countStreams(conns ...Conn) int32 {
 	return int32(sum)
 }
 
-// openConns returns a peer's connections that are not being closed.
-func (r *registry) openConns(peer NodeID) []Conn {
+// openConns returns a peer's open connections.
+func (r *registry) openConns(peer NodeID) (conns []Conn) {
+	for _, slot := range r.openSlots(peer) {
+		conns = append(conns, slot.conn)
+	}
+	return conns
+}
+
+func (r *registry) openSlots(peer NodeID) []connSlot {
+	return slices.DeleteFunc(r.heldSlots(peer), func(slot connSlot) bool { return slot.phase != phaseOpen })
+}
+
+// heldSlots returns all of a peer's connections.
+func (r *registry) heldSlots(peer NodeID) (slots []connSlot) {
 	s := r.lock(peer)
 	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
-	if rec == nil {
-		return nil
+	if rec := s.findLocked(peer); rec != nil {
+		rec.eachConn(func(slot *connSlot) { slots = append(slots, *slot) })
 	}
-	var conns []Conn
-	rec.eachConn(func(slot *connSlot) {
-		if slot.closing == 0 {
-			conns = append(conns, slot.conn)
+	return slots
+}
+
+// connectedPeers returns the peers with a connection.
+func (r *registry) connectedPeers() []NodeID {
+	peers := make([]NodeID, 0, r.heads.all())
+	for s := range r.eachShardLocked {
+		for rec := range s.recordsLocked {
+			if rec.state == recordConnected {
+				peers = append(peers, rec.id)
+			}
 		}
-	})
-	return conns
+	}
+	return peers
 }

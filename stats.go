@@ -58,7 +58,7 @@ type Stats struct {
 func (m *Manager) Stats() Stats {
 	c := m.table.counts()
 	s := Stats{
-		Conns:              c.conns[DirInbound] + c.conns[DirOutbound] + c.conns[DirUnknown] - c.closing,
+		Conns:              c.conns[DirInbound] + c.conns[DirOutbound] + c.conns[DirUnknown] - c.closing - c.arriving,
 		Inbound:            c.conns[DirInbound],
 		Outbound:           c.conns[DirOutbound],
 		UnknownDirection:   c.conns[DirUnknown],
@@ -85,7 +85,7 @@ func (m *Manager) Stats() Stats {
 
 // ConnCount returns the number of open connections, those that are being closed
 // not counted. It is cheap.
-func (m *Manager) ConnCount() int { return int(m.table.conns.Load()) }
+func (m *Manager) ConnCount() int { return m.table.open() }
 
 // trimRecord remembers the trims that have ended.
 type trimRecord struct {

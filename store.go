@@ -1,8 +1,14 @@
 package connmgr
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
 
-// This file says how rules survive restarts.
+// This file says how rules survive restarts: what a store has to do, and how the
+// gater hands it what has changed.
 
 // RuleStore keeps rules across restarts. Package connmgrbolt has one in a file of
 // its own, package connmgrlibp2p one in any go-datastore.
@@ -26,4 +32,171 @@ type RuleChange struct {
 	// Remove says that the rule is to be forgotten; its expiry and reason mean
 	// nothing then. A rule that the store does not have is no error.
 	Remove bool
+	// fresh says that no store has heard of the rule yet, so that nothing has to be
+	// saved if it goes before it was saved.
+	fresh bool
+}
+
+// ruleKeeper saves changes in the order in which they came into force, those of
+// several callers together where they come faster than the store saves. What could
+// not be saved is tried again with the next change, and on the background tick.
+type ruleKeeper struct {
+	m     *Manager
+	store RuleStore // nil: rules end with the process
+
+	mu sync.Mutex // guards all following fields
+	// pending is what is in force and not saved, the oldest change first.
+	pending []RuleChange
+	// unique says that no two of them are about the same rule.
+	unique bool
+	// next is the round that will save it; nil if nobody waits for one.
+	next *saveRound
+	busy bool // a round is being saved
+
+	unsaved atomic.Int64 // changes that the last round could not save
+	logged  atomic.Bool
+}
+
+// saveRound is one call of Save.
+type saveRound struct {
+	done chan struct{}
+	err  error // valid once done is closed
+}
+
+// enqueue notes changes that have come into force, no two about the same rule, and
+// returns the round that will save them, nil if there is no store. The caller holds
+// the lock under which they came into force, so that the order is the same.
+func (k *ruleKeeper) enqueue(changes []RuleChange) *saveRound {
+	if k.store == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case len(k.pending) == 0 && len(changes) == 0:
+		return nil
+	case len(k.pending) == 0:
+		k.pending, k.unique = changes, true
+	default:
+		k.pending, k.unique = append(k.pending, changes...), false
+	}
+	if k.next == nil {
+		k.next = &saveRound{done: make(chan struct{})}
+	}
+	return k.next
+}
+
+// start has a round saved.
+func (k *ruleKeeper) start(round *saveRound) {
+	if round != nil && k.begin() && !k.m.goIfOpen(k.saveAll) {
+		k.saveAll() // there is nobody left to do it for us
+	}
+}
+
+// wait waits until a round has been saved. When ctx ends first, it goes on without
+// the caller.
+func (k *ruleKeeper) wait(ctx context.Context, round *saveRound) error {
+	if round == nil {
+		return nil
+	}
+	select {
+	case <-round.done:
+		if round.err != nil {
+			return fmt.Errorf("connmgr: the rules are in force, but could not be saved: %w", round.err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("connmgr: the rules are in force, but are not known to be saved: %w", ctx.Err())
+	}
+}
+
+// begin reports whether the caller is to call saveAll: nobody else is at it.
+func (k *ruleKeeper) begin() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.busy {
+		return false
+	}
+	k.busy = true
+	return true
+}
+
+// saveAll saves round after round until nobody waits for one.
+func (k *ruleKeeper) saveAll() {
+	for {
+		k.mu.Lock()
+		round, changes := k.next, k.pending
+		if round == nil {
+			k.busy = false
+			k.mu.Unlock()
+			return
+		}
+		if !k.unique {
+			changes = lastChanges(changes)
+		}
+		k.next, k.pending = nil, nil
+		k.mu.Unlock()
+
+		if len(changes) > 0 {
+			round.err = k.m.safely(func() error { return k.store.Save(context.Background(), changes) })
+		}
+		if round.err == nil {
+			k.unsaved.Store(0)
+			k.logged.Store(false)
+		} else {
+			k.mu.Lock()
+			k.pending = append(changes, k.pending...) // what came meanwhile is newer
+			k.unique = k.next == nil
+			k.mu.Unlock()
+			k.unsaved.Store(int64(len(changes)))
+		}
+		close(round.done)
+	}
+}
+
+// retry has changes saved that could not be before.
+func (k *ruleKeeper) retry() {
+	if k.unsaved.Load() > 0 {
+		k.saveSoon(k.enqueue(nil))
+	}
+}
+
+// saveSoon has a round saved that nobody else waits for.
+func (k *ruleKeeper) saveSoon(round *saveRound) {
+	k.m.goIfOpen(func() {
+		k.start(round)
+		if err := k.wait(context.Background(), round); err != nil {
+			k.m.logFaultOnce(&k.logged, err)
+		}
+	})
+}
+
+// lastChanges leaves of all changes of one rule the last.
+func lastChanges(changes []RuleChange) []RuleChange {
+	type id struct {
+		effect Effect
+		target Target
+		origin string
+	}
+	at := make(map[id]int, len(changes))
+	out := make([]RuleChange, 0, len(changes))
+	for _, c := range changes {
+		key := id{c.Rule.Effect, c.Rule.Target, c.Rule.Origin}
+		i, seen := at[key]
+		if !seen {
+			at[key] = len(out)
+			out = append(out, c)
+			continue
+		}
+		c.fresh = out[i].fresh
+		out[i] = c
+	}
+	n := 0
+	for _, c := range out {
+		if !(c.Remove && c.fresh) { // else it came and went without the store's knowledge
+			out[n] = c
+			n++
+		}
+	}
+	return out[:n]
 }

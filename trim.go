@@ -118,6 +118,19 @@ type workspace struct {
 	planner planner
 }
 
+// workspace returns a workspace to use until putBack.
+func (m *Manager) workspace() *workspace {
+	if w, ok := m.trims.spare.Get().(*workspace); ok {
+		return w
+	}
+	return new(workspace)
+}
+
+func (m *Manager) putBack(w *workspace) {
+	w.scan.release()
+	m.trims.spare.Put(w)
+}
+
 // trimRun is a trim under way.
 type trimRun struct {
 	trigger Trigger
@@ -217,14 +230,8 @@ func (m *Manager) runTrim(ctx context.Context, run *trimRun) {
 
 // doTrim plans and closes.
 func (m *Manager) doTrim(ctx context.Context, res *TrimResult) error {
-	w, _ := m.trims.spare.Get().(*workspace)
-	if w == nil {
-		w = new(workspace)
-	}
-	defer func() {
-		w.scan.release()
-		m.trims.spare.Put(w)
-	}()
+	w := m.workspace()
+	defer m.putBack(w)
 	res.Started = m.cfg.Clock.Now()
 	hostErr := m.refresh()
 	plan := m.plan(w, res.Trigger)
@@ -257,7 +264,9 @@ func (m *Manager) refresh() (err error) {
 			m.logFaultOnce(&m.faults.host, err)
 		}
 	}
-	m.table.sweep()
+	for _, lost := range m.table.sweep() {
+		m.gater.Release(lost.peer, lost.conn)
+	}
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -25,6 +26,9 @@ const (
 	KeptInGrace
 	// KeptProtected is a peer that somebody protected.
 	KeptProtected
+	// KeptOutboundFloor is a peer that could go, but without whose outbound
+	// connections there would be fewer than [Config.OutboundFloor].
+	KeptOutboundFloor
 	// ClosedLowScore is one of the lowest-ranked established peers.
 	ClosedLowScore
 	// ClosedHardLimit is a peer in its grace period that had to go since all
@@ -35,6 +39,15 @@ const (
 	// ClosedForcedProtected is a protected peer closed by force, after all the
 	// unprotected ones.
 	ClosedForcedProtected
+	// ClosedBlocked is a peer with connections that a rule denies; only those are
+	// closed. Protection does not help against rules.
+	ClosedBlocked
+	// ClosedDisplaced is a peer that made room, at a limit of the gate, for a newcomer
+	// that ranks higher.
+	ClosedDisplaced
+	// ClosedMisbehaved is a peer whose reported misbehaviour reached the ban ladder's
+	// threshold to disconnect.
+	ClosedMisbehaved
 )
 
 var reasonTexts = [...]string{
@@ -43,10 +56,14 @@ var reasonTexts = [...]string{
 	KeptAboveCut:          "above the cut",
 	KeptInGrace:           "in grace",
 	KeptProtected:         "protected",
+	KeptOutboundFloor:     "outbound floor",
 	ClosedLowScore:        "low score",
 	ClosedHardLimit:       "hard limit",
 	ClosedForced:          "forced",
 	ClosedForcedProtected: "forced, though protected",
+	ClosedBlocked:         "blocked",
+	ClosedDisplaced:       "displaced",
+	ClosedMisbehaved:      "misbehaved",
 }
 
 // String returns the reason in a few words, without saying whether the peer is
@@ -61,7 +78,7 @@ func (r Reason) String() string {
 // Closed reports whether a peer with this reason is closed.
 func (r Reason) Closed() bool { return r >= ClosedLowScore }
 
-// Trigger says what made the manager plan.
+// Trigger says what made the manager plan, or close without a plan.
 type Trigger uint8
 
 const (
@@ -81,6 +98,13 @@ const (
 	// TriggerForce is memory pressure or a call of [Manager.ForceTrim]: grace is
 	// ignored, protected peers go after the unprotected ones.
 	TriggerForce
+	// TriggerNewcomer is a connection at a full door; see [GateLimits]. It is not for
+	// plans of trims.
+	TriggerNewcomer
+	// TriggerRule is a rule that denies a live connection, and TriggerReport a report
+	// of misbehaviour. There is no plan then.
+	TriggerRule
+	TriggerReport
 )
 
 var triggerTexts = [...]string{
@@ -90,6 +114,9 @@ var triggerTexts = [...]string{
 	TriggerGrace:     "grace ended",
 	TriggerHardLimit: "hard limit",
 	TriggerForce:     "force",
+	TriggerNewcomer:  "newcomer",
+	TriggerRule:      "rule",
+	TriggerReport:    "report",
 }
 
 // String returns the trigger in one or two words.
@@ -108,14 +135,14 @@ func (t Trigger) strength() int {
 		return 2
 	case TriggerHardLimit:
 		return 1
-	case TriggerManual, TriggerHighWater, TriggerTick, TriggerGrace:
+	case TriggerManual, TriggerHighWater, TriggerTick, TriggerGrace, TriggerNewcomer, TriggerRule, TriggerReport:
 		return 0
 	default:
 		return 0
 	}
 }
 
-// Cause says what kept a plan from its target; a plan can have both.
+// Cause says what kept a plan from its target; a plan can have several.
 type Cause uint8
 
 const (
@@ -123,22 +150,27 @@ const (
 	CauseProtected Cause = 1 << iota
 	// CauseGrace means that connections in their grace period do.
 	CauseGrace
+	// CauseOutbound means that outbound connections do, of which there must not be
+	// fewer.
+	CauseOutbound
 )
 
-// String returns "none", "protected", "grace" or "protected and grace".
+// String returns "none", or "protected", "grace" and "outbound floor" joined by
+// "and".
 func (c Cause) String() string {
-	switch c {
-	case 0:
-		return "none"
-	case CauseProtected:
-		return "protected"
-	case CauseGrace:
-		return "grace"
-	case CauseProtected | CauseGrace:
-		return "protected and grace"
-	default:
+	if c >= CauseOutbound<<1 {
 		return fmt.Sprintf("Cause(%d)", c)
 	}
+	var texts []string
+	for i, text := range []string{"protected", "grace", "outbound floor"} {
+		if c&(1<<i) != 0 {
+			texts = append(texts, text)
+		}
+	}
+	if len(texts) == 0 {
+		return "none"
+	}
+	return strings.Join(texts, " and ")
 }
 
 // Verdict is what a plan says about one peer.

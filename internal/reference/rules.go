@@ -3,6 +3,7 @@ package reference
 import (
 	"math"
 	"math/big"
+	"slices"
 	"sort"
 	"time"
 )
@@ -18,6 +19,8 @@ type Rules struct {
 	LowWater, HighWater, HardLimit int
 	GracePeriod                    time.Duration
 	OutboundBonus, ActiveBonus     int
+	// OutboundFloor is the number of outbound connections that have to stay.
+	OutboundFloor int
 	// LeaveOutProtected is the budget that does not count protected connections.
 	LeaveOutProtected bool
 	// Hash is the keyed hash of an ID.
@@ -29,7 +32,8 @@ type Peer struct {
 	ID                           string
 	Since                        time.Time
 	TagSum, Connections, Streams int
-	Outbound, Protected          bool
+	Outbound                     int // of the connections
+	Protected                    bool
 }
 
 // Trigger is what the plan is for, as far as the rules care.
@@ -51,6 +55,7 @@ const (
 	AboveTheCut     Why = "kept: above the cut"
 	InGrace         Why = "kept: in grace"
 	Protected       Why = "kept: protected"
+	OutboundFloor   Why = "kept: outbound floor"
 	LowScore        Why = "closed: low score"
 	OverHardLimit   Why = "closed: hard limit"
 	Forced          Why = "closed: forced"
@@ -71,6 +76,7 @@ type Outcome struct {
 	Shortfall                 int
 	ProtectedInTheWay         bool
 	GraceInTheWay             bool
+	OutboundInTheWay          bool
 	// GraceEnds is when the first of the unprotected peers that are kept in their
 	// grace leaves it; zero if there is none.
 	GraceEnds time.Time
@@ -136,12 +142,30 @@ func (r Rules) Plan(peers []Peer, now time.Time, trigger Trigger) Outcome {
 
 	// 5. "Order, first to go first."
 	// 6. "Take peers until the target is freed."
+	// "An outbound floor that trims respect": outbound connections of whomever count,
+	// those that would go below it stay, and force knows no floor.
+	outbound := 0
+	for _, p := range peers {
+		outbound += p.Outbound
+	}
 	take := func(from []Peer, target int, why Why) (freed int) {
 		r.sort(from, &out)
+		if r.OutboundFloor > 0 && trigger != Force && target > 0 {
+			left := outbound
+			from = slices.DeleteFunc(slices.Clone(from), func(p Peer) bool {
+				if p.Outbound > 0 && left-p.Outbound < r.OutboundFloor {
+					out.Why[p.ID] = OutboundFloor
+					return true
+				}
+				left -= p.Outbound
+				return false
+			})
+		}
 		for _, p := range from {
 			if freed >= target {
 				break
 			}
+			outbound -= p.Outbound
 			freed += p.Connections
 			out.Closed = append(out.Closed, p.ID)
 			out.Why[p.ID] = why
@@ -182,12 +206,18 @@ func (r Rules) Plan(peers []Peer, now time.Time, trigger Trigger) Outcome {
 // plan that leaves more than high water says what kept it from that.
 func (r Rules) explainShortfall(peers []Peer, out *Outcome, freedOfTarget int, counted func(Peer) bool) {
 	ranOutBy := out.Target - freedOfTarget
+	aboveHigh := out.Total - out.Freed - r.HighWater
+	for _, p := range peers {
+		if ranOutBy > 0 && p.Protected && counted(p) {
+			out.ProtectedInTheWay = true
+		}
+		if (ranOutBy > 0 || aboveHigh > 0) && out.Why[p.ID] == OutboundFloor {
+			out.OutboundInTheWay = true
+		}
+	}
 	if ranOutBy > 0 {
 		out.Shortfall = ranOutBy
-		// Of what counts, only the protected are not candidates.
-		out.ProtectedInTheWay = true
 	}
-	aboveHigh := out.Total - out.Freed - r.HighWater
 	if aboveHigh <= 0 {
 		return
 	}
@@ -213,7 +243,7 @@ func (r Rules) sort(peers []Peer, out *Outcome) {
 		if x, y := a.Streams > 0, b.Streams > 0; x != y {
 			return !x
 		}
-		if x, y := a.Outbound, b.Outbound; x != y {
+		if x, y := a.Outbound > 0, b.Outbound > 0; x != y {
 			return !x
 		}
 		if a.Streams != b.Streams {
@@ -233,7 +263,7 @@ func (r Rules) sort(peers []Peer, out *Outcome) {
 // connection, plus ActiveBonus if it has an open stream." It saturates.
 func (r Rules) score(p Peer) int {
 	score := big.NewInt(int64(p.TagSum))
-	if p.Outbound {
+	if p.Outbound > 0 {
 		score.Add(score, big.NewInt(int64(r.OutboundBonus)))
 	}
 	if p.Streams > 0 {

@@ -1,0 +1,239 @@
+package connmgr
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// This file makes room for a newcomer at a full door: the lowest-ranked peer that is
+// inbound and not protected goes if the newcomer ranks above it; otherwise the
+// newcomer does. Grace shelters nobody here: if it did, a flood of newcomers would
+// push out those who have been here for long. Nor can an inbound connection push out
+// a peer that we dialled ourselves.
+//
+// A search for the lowest-ranked looks at every peer, and strangers decide how often
+// one is needed. So it finds several at once, and searches may take a twentieth of
+// the time, no more; until the next one is due, what the last one found has to do.
+
+const (
+	// roomBatch is how many a search finds.
+	roomBatch = 64
+	// roomShare is the part of the time that searches may take: one in roomShare.
+	roomShare = 20
+	// roomPatience is how long a newcomer waits for the next search.
+	roomPatience = 250 * time.Millisecond
+)
+
+// room is the peers that may have to go for a newcomer.
+type room struct {
+	displaced atomic.Uint64
+
+	// token is held by who searches. It is no lock: who waits for it gives up.
+	token chan struct{}
+
+	mu      sync.Mutex  // guards all following fields
+	batch   []PeerState // the first to go first, as the last search found them
+	next    int         // in batch
+	at      time.Time   // when the batch was made
+	soonest time.Time   // when the next search may begin
+}
+
+func newRoom() *room { return &room{token: make(chan struct{}, 1)} }
+
+// makeRoom closes a peer that ranks below the newcomer, and reports whether it did.
+func (g *Gater) makeRoom(newcomer NodeID) bool {
+	searched := false
+	for range roomBatch {
+		n := g.m.newcomer(newcomer)
+		candidate, answer := g.room.take(g.m.policy(), &n, searched)
+		switch answer {
+		case roomNone:
+			return false
+		case roomOutdated:
+			if !g.room.search(g.m, true) {
+				return false
+			}
+			searched = true
+			continue
+		case roomFound:
+		}
+		e, ok := g.m.evictWhole(&candidate)
+		if !ok { // it has left, risen, or been protected meanwhile
+			continue
+		}
+		if g.m.evict([]eviction{e}, TriggerNewcomer) > 0 {
+			g.room.displaced.Add(1)
+			return true
+		}
+	}
+	return false
+}
+
+// newcomer returns what the rules look at in a peer that is about to connect.
+func (m *Manager) newcomer(id NodeID) PeerState {
+	now := m.table.now()
+	s := m.table.lock(id)
+	defer s.mu.Unlock()
+	state := PeerState{ID: id, Since: m.table.time(now), Conns: 1}
+	if rec := s.findLocked(id); rec != nil {
+		known, _ := m.table.peerStateLocked(s, rec, now)
+		state.TagSum, state.Protected, state.Outbound = known.TagSum, known.Protected, known.Outbound
+		if known.Conns > 0 {
+			state.Since = known.Since
+		}
+	}
+	return state
+}
+
+type roomAnswer uint8
+
+const (
+	roomFound roomAnswer = iota
+	// roomNone means that nobody ranks below the newcomer.
+	roomNone
+	// roomOutdated means that it takes a search to know.
+	roomOutdated
+)
+
+// take returns the first to go for a newcomer. What a search has just found is never
+// outdated.
+func (r *room) take(policy *Policy, newcomer *PeerState, searched bool) (PeerState, roomAnswer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.batch == nil || !searched && !time.Now().Before(r.soonest) {
+		return PeerState{}, roomOutdated
+	}
+	for r.next < len(r.batch) {
+		candidate := r.batch[r.next]
+		if !candidate.goesBefore(policy, newcomer) {
+			return PeerState{}, roomNone
+		}
+		r.next++
+		if candidate.ID != newcomer.ID {
+			return candidate, roomFound
+		}
+	}
+	if searched || len(r.batch) > 0 && !r.batch[len(r.batch)-1].goesBefore(policy, newcomer) {
+		return PeerState{}, roomNone // those that the search did not find rank higher still
+	}
+	return PeerState{}, roomOutdated
+}
+
+// goesBefore reports whether a peer goes before a newcomer.
+func (s *PeerState) goesBefore(policy *Policy, newcomer *PeerState) bool {
+	if newcomer.Protected {
+		return true
+	}
+	peers := Snapshot{*s, *newcomer}
+	age := newcomer.Since.Sub(s.Since)
+	a, b := makeKey(policy, &peers[0], 0, age), makeKey(policy, &peers[1], 1, 0)
+	return compare(policy, peers, &a, &b) < 0
+}
+
+// search fills the batch, and reports whether that was done by the time it returns.
+// It waits for its turn if it may, but not long.
+func (r *room) search(m *Manager, mayWait bool) bool {
+	r.mu.Lock()
+	wait, made := time.Until(r.soonest), r.at
+	r.mu.Unlock()
+	patience := time.Duration(0)
+	if mayWait {
+		patience = closePatience
+	}
+	if wait > min(patience, roomPatience) || wait > 0 && !m.pause(wait) {
+		return false
+	}
+	if !r.begin(patience) { // the host or a connection hangs
+		return false
+	}
+	defer func() { <-r.token }()
+	r.mu.Lock()
+	newer := r.at.After(made)
+	r.mu.Unlock()
+	if newer { // somebody else has searched while we waited
+		return true
+	}
+
+	begun := time.Now()
+	batch := m.lowestInbound(roomBatch)
+	ended := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.batch, r.next, r.at = batch, 0, ended
+	r.soonest = ended.Add(roomShare * ended.Sub(begun))
+	return true
+}
+
+// begin takes the token, and reports whether it got it in time.
+func (r *room) begin(patience time.Duration) bool {
+	select {
+	case r.token <- struct{}{}:
+		return true
+	default:
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case r.token <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// recount asks the host which connections there are, if there is a host and it has
+// not been asked just now. A connection whose end nobody reported may be what fills
+// the door.
+func (r *room) recount(m *Manager) bool {
+	return m.cfg.Host != nil && r.search(m, false)
+}
+
+// pause waits, and reports false if the manager is closed first.
+func (m *Manager) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-m.stop:
+		return false
+	}
+}
+
+// lowestInbound returns the first to go of those who may go for a newcomer, in
+// order, at least one and not nil.
+func (m *Manager) lowestInbound(n int) []PeerState {
+	_ = m.refresh() // logged and counted
+	w := m.workspace()
+	defer m.putBack(w)
+	w.scan.read(m.table)
+	look := func(peers []int32) { w.scan.look(m, peers) }
+	first := w.planner.firstInbound(m.policy(), w.scan.peers, m.cfg.Clock.Now(), n, look)
+	lowest := make([]PeerState, 0, len(first))
+	for _, v := range first {
+		lowest = append(lowest, w.scan.peers[v.peer])
+	}
+	return lowest
+}
+
+// evictWhole marks all connections of a peer as closing that is to make room, unless
+// it has changed since it was found.
+func (m *Manager) evictWhole(found *PeerState) (e eviction, ok bool) {
+	r, policy := m.table, m.policy()
+	now := r.now()
+	s := r.lock(found.ID)
+	defer s.mu.Unlock()
+	rec := s.findLocked(found.ID)
+	if rec == nil {
+		return eviction{}, false
+	}
+	state, _ := r.peerStateLocked(s, rec, now)
+	state.Streams = found.Streams
+	if !state.Since.Equal(found.Since) || state.Protected || state.Outbound > 0 || policy.Score(&state) > policy.Score(found) {
+		return eviction{}, false
+	}
+	e.verdict = Verdict{Peer: found.ID, Reason: ClosedDisplaced, Score: policy.Score(&state), Rank: 1}
+	e.conns = r.beginCloseLocked(s, rec)
+	return e, len(e.conns) > 0
+}

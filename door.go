@@ -1,0 +1,320 @@
+package connmgr
+
+import (
+	"math"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// This file enforces the limits of limits.go. What comes from one prefix is counted
+// here; all connections, inbound ones and those of one peer are counted in the table
+// of peers, which a connection enters when it passes the last checkpoint, before the
+// host reports it. So there is no moment at which two newcomers get one place.
+
+// door is the limits and what they count.
+type door struct {
+	limits atomic.Pointer[GateLimits]
+
+	mu sync.Mutex // guards all following fields
+	// prefixes is one for each of limits.PerPrefix.
+	prefixes []perPrefix
+	// counted is the connections in prefixes, with their address.
+	counted map[Conn]netip.Addr
+}
+
+// perPrefix is what comes from each prefix of one length.
+type perPrefix struct {
+	limit PrefixLimit
+	conns map[netip.Prefix]int // none is 0
+	rate  *rate                // nil if there is no limit
+}
+
+// refusal is a limit that says no.
+type refusal struct {
+	outcome Outcome
+	limit   float64
+	prefix  netip.Prefix
+	until   instant // 0 if nobody knows
+}
+
+// setLimits puts limits in force. The connections that there are, given with their
+// addresses, count.
+func (d *door) setLimits(l GateLimits, conns map[Conn]netip.Addr) {
+	l.PerPrefix = slices.Clone(l.PerPrefix)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.prefixes = make([]perPrefix, len(l.PerPrefix))
+	for i, p := range l.PerPrefix {
+		c := perPrefix{limit: p, conns: make(map[netip.Prefix]int)}
+		if p.Rate > 0 {
+			c.rate = newRate(p.Rate, p.Burst)
+		}
+		d.prefixes[i] = c
+	}
+	d.counted = make(map[Conn]netip.Addr)
+	d.limits.Store(&l)
+	for conn, addr := range conns {
+		d.countLocked(conn, addr)
+	}
+}
+
+// limitedAddr returns the address by which a newcomer is limited, the invalid one if
+// it is not limited by address. One behind NAT64 is limited by the IPv4 address
+// inside, since otherwise all of them would share one prefix.
+func (l *GateLimits) limitedAddr(addr netip.Addr) netip.Addr {
+	if len(l.PerPrefix) == 0 {
+		return netip.Addr{}
+	}
+	addr = CanonicalAddr(addr)
+	if inside, ok := embedded4(addr); ok {
+		addr = inside
+	}
+	if l.ExemptPrivate && isPrivate(addr) {
+		return netip.Addr{}
+	}
+	return addr
+}
+
+// knock decides whether a newcomer from an address may begin: it is not one too many
+// from its prefixes, nor too soon after others. It counts against the rate.
+func (d *door) knock(addr netip.Addr, now instant) *refusal {
+	if addr = d.limits.Load().limitedAddr(addr); !addr.IsValid() {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.fullLocked(addr); r != nil {
+		return r
+	}
+	for i := range d.prefixes {
+		c := &d.prefixes[i]
+		if prefix, ok := c.limit.prefix(addr); ok && c.rate != nil {
+			if next := c.rate.next(prefix, now); next > now {
+				return &refusal{OverRate, c.limit.Rate, prefix, next}
+			}
+		}
+	}
+	for i := range d.prefixes {
+		c := &d.prefixes[i]
+		if prefix, ok := c.limit.prefix(addr); ok && c.rate != nil {
+			c.rate.take(prefix, now)
+		}
+	}
+	return nil
+}
+
+// enter counts a connection from an address, unless it is one too many.
+func (d *door) enter(conn Conn, addr netip.Addr) *refusal {
+	if addr = d.limits.Load().limitedAddr(addr); !addr.IsValid() {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, known := d.counted[conn]; known {
+		return nil
+	}
+	if r := d.fullLocked(addr); r != nil {
+		return r
+	}
+	d.countLocked(conn, addr)
+	return nil
+}
+
+func (d *door) fullLocked(addr netip.Addr) *refusal {
+	for i := range d.prefixes {
+		c := &d.prefixes[i]
+		if prefix, ok := c.limit.prefix(addr); ok && c.limit.MaxConns > 0 && c.conns[prefix] >= c.limit.MaxConns {
+			return &refusal{OverPrefixLimit, float64(c.limit.MaxConns), prefix, 0}
+		}
+	}
+	return nil
+}
+
+func (d *door) countLocked(conn Conn, addr netip.Addr) {
+	d.counted[conn] = addr
+	for i := range d.prefixes {
+		if prefix, ok := d.prefixes[i].limit.prefix(addr); ok {
+			d.prefixes[i].conns[prefix]++
+		}
+	}
+}
+
+// leave takes a connection that enter counted out of the count.
+func (d *door) leave(conn Conn) {
+	if len(d.limits.Load().PerPrefix) == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	addr, ok := d.counted[conn]
+	if !ok {
+		return
+	}
+	delete(d.counted, conn)
+	for i := range d.prefixes {
+		c := &d.prefixes[i]
+		if prefix, ok := c.limit.prefix(addr); ok {
+			if c.conns[prefix]--; c.conns[prefix] <= 0 {
+				delete(c.conns, prefix)
+			}
+		}
+	}
+}
+
+// tracked returns the number of prefixes remembered.
+func (d *door) tracked() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.prefixes {
+		c := &d.prefixes[i]
+		n += len(c.conns)
+		if c.rate != nil {
+			n += c.rate.len()
+		}
+	}
+	return n
+}
+
+// admit lets an inbound connection into the table, or says what is in its way. A
+// trusted one is not limited.
+func (g *Gater) admit(who *subject, dir Direction, conn Conn) *refusal {
+	slot := connSlot{conn: conn, direction: directionOf(ConnStat{Direction: dir}), opened: g.m.table.now(), phase: phaseArriving}
+	if who.trusted {
+		g.m.table.admit(who.peer, slot, places{hard: math.MaxInt, inbound: math.MaxInt, perPeer: math.MaxInt})
+		return nil
+	}
+	limits := g.door.limits.Load()
+	r := g.door.enter(conn, who.addr.Addr())
+	if r != nil && g.room.recount(g.m) {
+		r = g.door.enter(conn, who.addr.Addr())
+	}
+	if r != nil {
+		return r
+	}
+	most := places{
+		hard:    g.m.limits.Load().HardLimit,
+		inbound: orNoLimit(limits.MaxInbound),
+		perPeer: orNoLimit(limits.MaxPerPeer),
+	}
+	outcome := g.m.table.admit(who.peer, slot, most)
+	if outcome == OverPeerLimit && g.room.recount(g.m) {
+		outcome = g.m.table.admit(who.peer, slot, most)
+	}
+	// Room that was made can be taken by another newcomer before we get there.
+	for range 4 {
+		if outcome != OverHardLimit && outcome != OverInboundLimit || !g.makeRoom(who.peer) {
+			break
+		}
+		outcome = g.m.table.admit(who.peer, slot, most)
+	}
+	switch outcome {
+	case Passed:
+		return nil
+	case OverHardLimit:
+		r = &refusal{outcome: outcome, limit: float64(most.hard)}
+	case OverInboundLimit:
+		r = &refusal{outcome: outcome, limit: float64(most.inbound)}
+	default:
+		r = &refusal{outcome: outcome, limit: float64(most.perPeer)}
+	}
+	g.door.leave(conn)
+	return r
+}
+
+// places is how many connections there may be.
+type places struct{ hard, inbound, perPeer int }
+
+// admit gives a connection its place in the table, unless it would be one too many.
+// A connection that the table knows already passes.
+func (r *registry) admit(peer NodeID, slot connSlot, most places) Outcome {
+	s := r.lock(peer)
+	defer s.mu.Unlock()
+	rec := s.findLocked(peer)
+	if rec != nil && rec.state == recordConnected {
+		if rec.slot(slot.conn) != nil {
+			return Passed
+		}
+		held := 0
+		rec.eachConn(func(*connSlot) { held++ })
+		if held >= most.perPeer {
+			return OverPeerLimit
+		}
+	} else if most.perPeer < 1 {
+		return OverPeerLimit
+	}
+	// Counted as away first, so that the number of open ones is never too high.
+	r.away.Add(1)
+	if outcome := r.heads.admit(slot.direction, most.hard, most.inbound); outcome != Passed {
+		r.away.Add(-1)
+		return outcome
+	}
+	if rec == nil {
+		rec = s.createLocked(peer)
+	}
+	r.insertLocked(s, rec, slot)
+	s.counts.arriving++
+	return Passed
+}
+
+// isArriving reports whether a connection has passed the gate and not been reported
+// as connected yet.
+func (r *registry) isArriving(peer NodeID, conn Conn) bool {
+	s := r.lock(peer)
+	defer s.mu.Unlock()
+	rec := s.findLocked(peer)
+	if rec == nil {
+		return false
+	}
+	slot := rec.slot(conn)
+	return slot != nil && slot.phase == phaseArriving
+}
+
+// Release gives back the place of a connection that passed InterceptUpgraded and was
+// then given up by the host, or refused by another gater, without having been
+// reported as connected. Without it the place is given back half a minute later.
+// For a connection that has been reported, and for one not known, it does nothing.
+func (g *Gater) Release(peer NodeID, conn Conn) {
+	if conn != nil && g.m.table.isArriving(peer, conn) {
+		g.release(peer, conn)
+	}
+}
+
+func (g *Gater) release(peer NodeID, conn Conn) {
+	g.m.table.disconnect(peer, conn)
+	g.door.leave(conn)
+}
+
+// Limits returns the limits at the door.
+func (g *Gater) Limits() GateLimits {
+	l := *g.door.limits.Load()
+	l.PerPrefix = slices.Clone(l.PerPrefix)
+	return l
+}
+
+// SetLimits changes the limits at the door while the gate is in use. It closes
+// nothing: connections beyond the new limits stay, and keep others out. Those that
+// know their address (see [AddrConn]) count against the new limits per prefix. If the
+// limits are out of range it returns an error that names the field, and nothing is
+// changed.
+func (g *Gater) SetLimits(l GateLimits) error {
+	if err := l.validate(); err != nil {
+		return err
+	}
+	conns := make(map[Conn]netip.Addr)
+	if len(l.PerPrefix) > 0 {
+		set := g.rules.Load()
+		for _, peer := range g.m.table.connectedPeers() {
+			for _, slot := range g.m.table.heldSlots(peer) {
+				who := subject{peer: peer, hasPeer: true, addr: g.m.remoteAddr(slot.conn)}
+				addr := l.limitedAddr(who.addr.Addr())
+				if _, trusted := set.judge(&who, g.m.cfg.Clock); slot.direction == DirInbound && addr.IsValid() && !trusted {
+					conns[slot.conn] = addr
+				}
+			}
+		}
+	}
+	g.door.setLimits(l, conns)
+	return nil
+}

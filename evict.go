@@ -1,0 +1,237 @@
+package connmgr
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// This file closes connections without a plan: those that a rule denies, the one
+// that makes room for a newcomer, those of a peer that misbehaves. Protection from
+// trims does not protect from any of this but displacement, and limits of parallel
+// work and patience are those of closer.go.
+
+// eviction is a peer's connections that have to go, already marked as closing.
+type eviction struct {
+	verdict Verdict
+	conns   []Conn
+
+	closed, left int // guarded by evictor.mu
+	told         bool
+}
+
+// evictor closes the connections of evictions, several at once.
+type evictor struct {
+	m       *Manager
+	trigger Trigger
+	list    []eviction
+	allDone chan struct{}
+
+	mu   sync.Mutex // guards all following fields
+	peer int        // whose connection is next,
+	conn int        // and which one
+	left int        // connections that are not closed yet
+}
+
+// evict closes connections, and returns when they are closed or hang; see closer.go.
+// It returns how many peers had one closed by then.
+func (m *Manager) evict(list []eviction, trigger Trigger) (peers int) {
+	e := &evictor{m: m, trigger: trigger, list: list, allDone: make(chan struct{})}
+	for i := range list {
+		list[i].left = len(list[i].conns)
+		e.left += list[i].left
+	}
+	if e.left == 0 {
+		return 0
+	}
+	workers := min(e.left, closeWorkers)
+	check := time.NewTimer(closePatience)
+	defer check.Stop()
+	for handedOut, done := false, false; !handedOut && !done; handedOut = e.handedOut() {
+		for range workers {
+			if !m.goIfOpen(e.work) { // the manager is closed, and its host is closing
+				e.giveUp()
+			}
+		}
+		select {
+		case <-e.allDone:
+			done = true
+		case <-check.C: // if workers hang, others take their places, and patience is less
+			check.Reset(closePatience / 10)
+		}
+	}
+	select {
+	case <-e.allDone:
+	case <-check.C:
+	}
+	for i := range list {
+		if e.tell(&list[i], true) {
+			peers++
+		}
+	}
+	return peers
+}
+
+// handedOut reports whether every connection has its worker.
+func (e *evictor) handedOut() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.peer == len(e.list)
+}
+
+// take returns the next connection to close.
+func (e *evictor) take() (*eviction, Conn) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.peer == len(e.list) {
+		return nil, nil
+	}
+	of := &e.list[e.peer]
+	c := of.conns[e.conn]
+	if e.conn++; e.conn == len(of.conns) {
+		e.peer, e.conn = e.peer+1, 0
+	}
+	return of, c
+}
+
+func (e *evictor) work() {
+	for of, c := e.take(); of != nil; of, c = e.take() {
+		err := e.m.safely(func() error { return c.CloseWithReason(of.verdict.Reason) })
+		closed := e.m.table.endClose(of.verdict.Peer, c, err)
+		if !closed {
+			e.m.closeFailed(of.verdict.Peer, err)
+		}
+		e.done(of, closed)
+		e.tell(of, false)
+	}
+}
+
+// done notes that a connection's Close has returned.
+func (e *evictor) done(of *eviction, closed bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if closed {
+		of.closed++
+	}
+	of.left--
+	if e.left--; e.left == 0 {
+		close(e.allDone)
+	}
+}
+
+// tell counts a peer and tells subscribers of it, once: when all of its connections
+// are done, or now. It reports whether any is closed.
+func (e *evictor) tell(of *eviction, now bool) bool {
+	e.mu.Lock()
+	due := !of.told && of.closed > 0 && (now || of.left == 0)
+	of.told = of.told || due
+	of.verdict.Conns = of.closed
+	verdict := of.verdict
+	e.mu.Unlock()
+	if due {
+		e.m.trims.record.addClosed(verdict.Reason)
+		e.m.publishClosed(verdict, e.trigger)
+	}
+	return verdict.Conns > 0
+}
+
+// giveUp lets the connections count again that nobody will close.
+func (e *evictor) giveUp() {
+	for of, c := e.take(); of != nil; of, c = e.take() {
+		e.m.table.endClose(of.verdict.Peer, c, ErrClosed)
+		e.done(of, false)
+	}
+}
+
+// evictPeer marks the connections of a peer for which pick is true and returns
+// them. pick may be foreign code; it runs without a lock.
+func (m *Manager) evictPeer(peer NodeID, reason Reason, pick func(Conn, Direction) bool) (e eviction, any bool) {
+	r := m.table
+	var picked []Conn
+	for _, slot := range r.openSlots(peer) {
+		if pick(slot.conn, slot.direction) {
+			picked = append(picked, slot.conn)
+		}
+	}
+	if len(picked) == 0 {
+		return eviction{}, false
+	}
+	s := r.lock(peer)
+	defer s.mu.Unlock()
+	rec := s.findLocked(peer)
+	if rec == nil {
+		return eviction{}, false
+	}
+	e.verdict = Verdict{Peer: peer, Reason: reason, Score: rec.sum}
+	for _, c := range picked {
+		if slot := rec.slot(c); slot != nil && r.markClosingLocked(s, slot) {
+			e.conns = append(e.conns, c)
+		}
+	}
+	return e, len(e.conns) > 0
+}
+
+// remoteAddr returns the address of a connection's other side, if it knows.
+func (m *Manager) remoteAddr(c Conn) (addr netip.AddrPort) {
+	if ac, ok := c.(AddrConn); ok {
+		_ = m.safely(func() error { addr = ac.RemoteAddrPort(); return nil })
+	}
+	return addr
+}
+
+// closeDenied closes the live connections that a change of rules is about.
+func (g *Gater) closeDenied(changes []RuleChange) {
+	var peers []NodeID
+	everybody := false
+	for _, c := range changes {
+		if c.Remove || c.Rule.Effect != Deny {
+			continue
+		}
+		if id, ok := c.Rule.Target.Peer(); ok {
+			peers = append(peers, id)
+		} else {
+			everybody = true // an address tells nothing about who is there
+		}
+	}
+	if everybody {
+		peers = g.m.table.connectedPeers()
+	}
+	var list []eviction
+	for _, id := range peers {
+		if e, any := g.denied(id); any {
+			list = append(list, e)
+		}
+	}
+	g.m.evict(list, TriggerRule)
+}
+
+// denied marks the connections of a peer that the rules deny.
+func (g *Gater) denied(peer NodeID) (eviction, bool) {
+	set := g.rules.Load()
+	return g.m.evictPeer(peer, ClosedBlocked, func(c Conn, dir Direction) bool {
+		return g.denies(set, peer, c, dir)
+	})
+}
+
+func (g *Gater) denies(set *ruleSet, peer NodeID, c Conn, dir Direction) bool {
+	who := subject{peer: peer, hasPeer: true, dialled: dir == DirOutbound}
+	if set.prefixes != nil || set.ports != nil {
+		who.addr = g.m.remoteAddr(c)
+	}
+	outcome, _ := set.judge(&who, g.m.cfg.Clock)
+	return outcome != Passed
+}
+
+// closeIfDenied looks at a connection that has just been reported: a rule may have
+// come between the gate's last checkpoint and now, or the host may not ask the gate.
+func (g *Gater) closeIfDenied(peer NodeID, c Conn, dir Direction) {
+	set := g.rules.Load()
+	if set.count == 0 || !g.denies(set, peer, c, dir) {
+		return
+	}
+	g.m.goIfOpen(func() {
+		if e, any := g.denied(peer); any {
+			g.m.evict([]eviction{e}, TriggerRule)
+		}
+	})
+}

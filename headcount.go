@@ -1,0 +1,41 @@
+package connmgr
+
+import "sync/atomic"
+
+// This file counts the connections in the table in one atomic word, the inbound ones
+// in its upper half and all of them in its lower half. So the door checks the limits
+// on both and takes a place in one step, and nobody else comes in between.
+
+type headcount struct{ word atomic.Uint64 }
+
+// one returns what a connection adds to the word.
+func one(dir Direction) uint64 {
+	if dir == DirInbound {
+		return 1<<32 | 1
+	}
+	return 1
+}
+
+func (h *headcount) add(dir Direction)    { h.word.Add(one(dir)) }
+func (h *headcount) remove(dir Direction) { h.word.Add(-one(dir)) }
+
+// all returns the number of connections.
+func (h *headcount) all() int { return int(uint32(h.word.Load())) }
+
+// inbound returns the number of inbound connections.
+func (h *headcount) inbound() int { return int(h.word.Load() >> 32) }
+
+// admit counts a connection unless it is one too many.
+func (h *headcount) admit(dir Direction, limit, inboundLimit int) Outcome {
+	for {
+		old := h.word.Load()
+		switch {
+		case int(uint32(old)) >= limit:
+			return OverHardLimit
+		case dir == DirInbound && int(old>>32) >= inboundLimit:
+			return OverInboundLimit
+		case h.word.CompareAndSwap(old, old+one(dir)):
+			return Passed
+		}
+	}
+}

@@ -1,0 +1,421 @@
+package connmgr
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// This file turns reports of misbehaviour into bans, step by step: reports add up to
+// a score that decays; a first threshold disconnects, a second one bans for a time,
+// and each further ban takes longer. Bans are rules like any other, with an origin of
+// their own, so they are saved, listed and lifted as all rules are.
+
+// LadderOrigin is the origin of the rules that the ban ladder makes.
+const LadderOrigin = "ban ladder"
+
+// LadderConfig says how misbehaviour leads to bans. The zero value turns the ladder
+// off; [DefaultLadder] is a set that belongs together. In a LadderConfig that is not
+// off, zero in a field means its default, and [Zero] means zero.
+type LadderConfig struct {
+	// DisconnectAt is the score from which on a report closes the peer's connections.
+	// 0 means never.
+	DisconnectAt float64
+	// BanAt is the score from which on a report bans the peer. 0 means never.
+	BanAt float64
+	// HalfLife is the time in which a score halves. Default 10 min.
+	HalfLife time.Duration
+	// FirstBan is how long the first ban takes; each further one takes twice as long
+	// as the one before, up to MaxBan. Default 30 min.
+	FirstBan time.Duration
+	// MaxBan is the longest ban. Who has behaved for so long after a ban begins anew.
+	// Default 24 h, or FirstBan if that is longer.
+	MaxBan time.Duration
+	// MaxPeersPerAddr is how many peers of one address may be banned at a time; one
+	// more bans the address (of IPv6 its /64, since a host has all of that) until the
+	// last of those bans ends. Addresses that [GateLimits.ExemptPrivate] exempts are
+	// never banned. Default 4; Zero means that the first ban is one of the address too.
+	MaxPeersPerAddr int
+	// MaxPeers bounds the peers that are remembered. When there are more, those with
+	// the lowest scores and no bans are forgotten first; if there are none but banned
+	// ones, those whose bans are fewest and end first, and their bans are lifted.
+	// Default 16,384; must be positive.
+	MaxPeers int
+}
+
+// DefaultLadder returns a ladder for public nodes. A report should weigh 1 for what
+// a slow or outdated peer may do by mistake, 10 for what is against the protocol, and
+// 50 for what can only be malice. Then it takes two violations within minutes to be
+// disconnected, and five to be banned. (Thresholds and half-life are those that
+// Lighthouse has found to work.)
+func DefaultLadder() LadderConfig {
+	return LadderConfig{DisconnectAt: 20, BanAt: 50}.withDefaults()
+}
+
+func (c LadderConfig) off() bool { return c.DisconnectAt == 0 && c.BanAt == 0 }
+
+func (c LadderConfig) withDefaults() LadderConfig {
+	if c.off() {
+		return c
+	}
+	c.HalfLife = orDefault(c.HalfLife, 10*time.Minute)
+	c.FirstBan = orDefault(c.FirstBan, 30*time.Minute)
+	c.MaxBan = orDefault(c.MaxBan, max(24*time.Hour, c.FirstBan))
+	c.MaxPeersPerAddr = orDefault(c.MaxPeersPerAddr, 4)
+	c.MaxPeers = orDefault(c.MaxPeers, 1<<14)
+	return c
+}
+
+func (c LadderConfig) validate() error {
+	if c.off() {
+		if c != (LadderConfig{}) {
+			return fmt.Errorf("connmgr: Ladder has neither DisconnectAt nor BanAt, which turns it off, but other fields are set")
+		}
+		return nil
+	}
+	switch {
+	case !(c.DisconnectAt >= 0) || math.IsInf(c.DisconnectAt, 0):
+		return fmt.Errorf("connmgr: Ladder.DisconnectAt is %v, must not be negative", c.DisconnectAt)
+	case !(c.BanAt >= 0) || math.IsInf(c.BanAt, 0):
+		return fmt.Errorf("connmgr: Ladder.BanAt is %v, must not be negative", c.BanAt)
+	case c.BanAt > 0 && c.DisconnectAt > c.BanAt:
+		return fmt.Errorf("connmgr: Ladder.DisconnectAt %v is above BanAt %v", c.DisconnectAt, c.BanAt)
+	case c.HalfLife <= 0:
+		return fmt.Errorf("connmgr: Ladder.HalfLife is %v, must be positive", c.HalfLife)
+	case c.FirstBan <= 0:
+		return fmt.Errorf("connmgr: Ladder.FirstBan is %v, must be positive", c.FirstBan)
+	case c.MaxBan < c.FirstBan:
+		return fmt.Errorf("connmgr: Ladder.MaxBan %v is below FirstBan %v", c.MaxBan, c.FirstBan)
+	case c.MaxPeersPerAddr < 0:
+		return fmt.Errorf("connmgr: Ladder.MaxPeersPerAddr is %d, must not be negative", c.MaxPeersPerAddr)
+	case c.MaxPeers < 1:
+		return fmt.Errorf("connmgr: Ladder.MaxPeers is %d, must be positive", c.MaxPeers)
+	}
+	return nil
+}
+
+// Standing is where a peer stands on the ban ladder.
+type Standing struct {
+	// Score is what reports have added up to, decayed to now. It is 0 after a ban.
+	Score float64
+	// Bans is the number of bans so far, those forgiven not counted.
+	Bans int
+	// BannedUntil is when its ban ends; zero if it is not banned.
+	BannedUntil time.Time
+}
+
+// Report tells of misbehaviour of a peer, with a weight that is added to its score,
+// and a reason, which becomes that of a ban. It returns where the peer stands then.
+//
+// If the score reaches a threshold, the peer is disconnected or banned before Report
+// returns. Peers that an allow rule is about, by ID or by the address of a connection
+// that they have, are not reported; nor are banned ones. With the ladder off it does
+// nothing. Errors are about the weight and the reason, and about saving a ban; see
+// [Gater.Add].
+func (g *Gater) Report(ctx context.Context, peer NodeID, weight float64, reason string) (Standing, error) {
+	if !(weight > 0) || math.IsInf(weight, 0) {
+		return Standing{}, fmt.Errorf("connmgr: report of %v: weight is %v, must be positive", peer, weight)
+	}
+	l := g.ladder
+	if l == nil {
+		return Standing{}, nil
+	}
+	ban := Rule{Effect: Deny, Target: PeerTarget(peer), Reason: reason, Origin: LadderOrigin}
+	if err := ban.Validate(); err != nil {
+		return Standing{}, err
+	}
+	addrs, trusted := g.addrsOf(peer)
+	if trusted {
+		return Standing{}, nil
+	}
+	now := g.m.cfg.Clock.Now()
+	step := l.report(peer, weight, addrs, now, g.rules.Load().has(ban))
+	var err error
+	switch {
+	case step.ban:
+		ban.Expires = step.standing.BannedUntil
+		changes := []RuleChange{{Rule: ban}}
+		for _, prefix := range step.addrs {
+			changes = append(changes, RuleChange{Rule: Rule{
+				Effect: Deny, Target: PrefixTarget(prefix), Expires: step.addrsUntil,
+				Reason: fmt.Sprintf("more than %d banned peers", l.cfg.MaxPeersPerAddr), Origin: LadderOrigin,
+			}})
+		}
+		for _, id := range step.lifted {
+			changes = append(changes, RuleChange{Rule: Rule{Effect: Deny, Target: PeerTarget(id), Origin: LadderOrigin}, Remove: true})
+		}
+		_, err = g.apply(ctx, changes)
+	case step.disconnect:
+		if e, any := g.m.evictPeer(peer, ClosedMisbehaved, func(Conn, Direction) bool { return true }); any {
+			g.m.evict([]eviction{e}, TriggerReport)
+		}
+	}
+	return step.standing, err
+}
+
+// Standing returns where a peer stands on the ban ladder, and false if it has never
+// been reported, or that is forgotten.
+func (g *Gater) Standing(peer NodeID) (Standing, bool) {
+	l := g.ladder
+	if l == nil {
+		return Standing{}, false
+	}
+	now := g.m.cfg.Clock.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.peers[peer]
+	if r == nil {
+		return Standing{}, false
+	}
+	return l.standing(r, now), true
+}
+
+// addrsOf returns the prefixes by which a peer's addresses are banned, and whether a
+// rule says that it is to be trusted.
+func (g *Gater) addrsOf(peer NodeID) (prefixes []netip.Prefix, trusted bool) {
+	set, limits := g.rules.Load(), g.door.limits.Load()
+	who := subject{peer: peer, hasPeer: true}
+	_, trusted = set.judge(&who, g.m.cfg.Clock)
+	for _, slot := range g.m.table.heldSlots(peer) {
+		who.addr = g.m.remoteAddr(slot.conn)
+		_, byAddr := set.judge(&who, g.m.cfg.Clock)
+		trusted = trusted || byAddr
+		addr := CanonicalAddr(who.addr.Addr())
+		if inside, ok := embedded4(addr); ok {
+			addr = inside
+		}
+		if !addr.IsValid() || limits.ExemptPrivate && isPrivate(addr) {
+			continue
+		}
+		prefix, _ := addr.Prefix(min(addr.BitLen(), 64))
+		if !slices.Contains(prefixes, prefix) {
+			prefixes = append(prefixes, prefix)
+		}
+	}
+	return prefixes, trusted
+}
+
+// ladder remembers the reported peers.
+type ladder struct {
+	cfg LadderConfig
+
+	mu    sync.Mutex // guards all following fields
+	peers map[NodeID]*reported
+	// banned is the peers with a ban that has not ended yet, as far as it is known,
+	// by their addresses.
+	banned map[netip.Prefix]map[NodeID]struct{}
+	// bannedAddrs is until when addresses are banned. There are no more than MaxPeers.
+	bannedAddrs map[netip.Prefix]time.Time
+}
+
+// reported is a peer of which there are reports.
+type reported struct {
+	score float64
+	at    time.Time // when the score was that
+	bans  int
+	until time.Time // when the last ban ends or ended
+	addrs []netip.Prefix
+}
+
+func newLadder(cfg LadderConfig) *ladder {
+	if cfg.off() {
+		return nil
+	}
+	return &ladder{
+		cfg:         cfg,
+		peers:       make(map[NodeID]*reported),
+		banned:      make(map[netip.Prefix]map[NodeID]struct{}),
+		bannedAddrs: make(map[netip.Prefix]time.Time),
+	}
+}
+
+// remember takes over the bans of an earlier run. How many each peer had before is
+// not known: one.
+func (l *ladder) remember(set *ruleSet, now time.Time) {
+	if l == nil {
+		return
+	}
+	for r := range set.all() {
+		if r.Origin != LadderOrigin || r.Effect != Deny || r.Expired(now) {
+			continue
+		}
+		if id, ok := r.Target.Peer(); ok && len(l.peers) < l.cfg.MaxPeers {
+			l.peers[id] = &reported{at: now, bans: 1, until: r.Expires}
+		}
+		if prefix, ok := r.Target.Prefix(); ok && len(l.bannedAddrs) < l.cfg.MaxPeers {
+			l.bannedAddrs[prefix] = r.Expires
+		}
+	}
+}
+
+// ladderStep is what a report leads to.
+type ladderStep struct {
+	standing        Standing
+	disconnect, ban bool
+	addrs           []netip.Prefix // to be banned as well
+	addrsUntil      time.Time
+	lifted          []NodeID // whose bans there is no room for
+}
+
+// report adds to a peer's score. inForce says whether its ban, if it has one, is:
+// somebody may have lifted it.
+func (l *ladder) report(peer NodeID, weight float64, addrs []netip.Prefix, now time.Time, inForce bool) (step ladderStep) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.peers[peer]
+	if r == nil {
+		r = &reported{at: now}
+		l.peers[peer] = r
+	}
+	if now.Before(r.until) {
+		if inForce {
+			step.standing = l.standing(r, now)
+			return step
+		}
+		r.until = now
+	}
+	if !now.Before(r.until.Add(l.cfg.MaxBan)) {
+		r.bans = 0
+	}
+	r.score, r.at = l.scoreOf(r, now)+weight, now
+	switch {
+	case l.cfg.BanAt > 0 && r.score >= l.cfg.BanAt:
+		step.ban = true
+		r.score = 0
+		r.until = now.Add(l.nextBan(r.bans))
+		r.bans++
+		l.bannedFrom(peer, r, addrs, now, &step)
+	case l.cfg.DisconnectAt > 0 && r.score >= l.cfg.DisconnectAt:
+		step.disconnect = true
+	}
+	if len(l.peers) > l.cfg.MaxPeers {
+		step.lifted = l.makeRoom(peer, now)
+	}
+	step.standing = l.standing(r, now)
+	return step
+}
+
+// nextBan returns how long a ban takes after a number of earlier ones.
+func (l *ladder) nextBan(bans int) time.Duration {
+	d := l.cfg.FirstBan
+	for range bans {
+		if d >= l.cfg.MaxBan/2 {
+			return l.cfg.MaxBan
+		}
+		d *= 2
+	}
+	return d
+}
+
+// bannedFrom notes from where a banned peer came, and what is to be banned with it.
+func (l *ladder) bannedFrom(peer NodeID, r *reported, addrs []netip.Prefix, now time.Time, step *ladderStep) {
+	l.forgetAddrs(peer, r)
+	r.addrs = addrs
+	for _, prefix := range addrs {
+		here := l.banned[prefix]
+		if here == nil {
+			here = make(map[NodeID]struct{})
+			l.banned[prefix] = here
+		}
+		here[peer] = struct{}{}
+		for id := range here {
+			other := l.peers[id]
+			if !now.Before(other.until) {
+				l.forgetAddrs(id, other)
+				continue
+			}
+			if other.until.After(step.addrsUntil) {
+				step.addrsUntil = other.until
+			}
+		}
+		if _, already := l.bannedAddrs[prefix]; len(here) > l.cfg.MaxPeersPerAddr && (already || len(l.bannedAddrs) < l.cfg.MaxPeers) {
+			step.addrs = append(step.addrs, prefix)
+			l.bannedAddrs[prefix] = step.addrsUntil
+		}
+	}
+}
+
+func (l *ladder) forgetAddrs(peer NodeID, r *reported) {
+	for _, prefix := range r.addrs {
+		delete(l.banned[prefix], peer)
+		if len(l.banned[prefix]) == 0 {
+			delete(l.banned, prefix)
+		}
+	}
+	r.addrs = nil
+}
+
+func (l *ladder) scoreOf(r *reported, now time.Time) float64 {
+	return r.score * math.Exp2(-float64(now.Sub(r.at))/float64(l.cfg.HalfLife))
+}
+
+func (l *ladder) standing(r *reported, now time.Time) Standing {
+	s := Standing{Score: l.scoreOf(r, now), Bans: r.bans}
+	if now.Before(r.until) {
+		s.BannedUntil = r.until
+	}
+	return s
+}
+
+// makeRoom forgets an eighth of the peers, the good ones first, but never the one
+// given, and returns those that were banned.
+func (l *ladder) makeRoom(but NodeID, now time.Time) (banned []NodeID) {
+	type entry struct {
+		id    NodeID
+		bans  int
+		until time.Time
+		score float64
+	}
+	all := make([]entry, 0, len(l.peers))
+	for id, r := range l.peers {
+		if id != but {
+			all = append(all, entry{id, r.bans, r.until, l.scoreOf(r, now)})
+		}
+	}
+	slices.SortFunc(all, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.bans, b.bans), a.until.Compare(b.until), cmp.Compare(a.score, b.score), cmp.Compare(a.id, b.id))
+	})
+	for _, e := range all[:min(len(all), l.cfg.MaxPeers/8+1)] {
+		if now.Before(e.until) {
+			banned = append(banned, e.id)
+		}
+		l.forgetAddrs(e.id, l.peers[e.id])
+		delete(l.peers, e.id)
+	}
+	return banned
+}
+
+// sweep forgets peers of which there is nothing left to remember.
+func (l *ladder) sweep(now time.Time) {
+	if l == nil {
+		return
+	}
+	least := max(l.cfg.BanAt, l.cfg.DisconnectAt) / 100
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.bannedAddrs, func(_ netip.Prefix, until time.Time) bool { return !now.Before(until) })
+	for id, r := range l.peers {
+		if now.Before(r.until) {
+			continue
+		}
+		l.forgetAddrs(id, r)
+		if l.scoreOf(r, now) < least && !now.Before(r.until.Add(l.cfg.MaxBan)) {
+			delete(l.peers, id)
+		}
+	}
+}
+
+func (l *ladder) len() int {
+	if l == nil {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.peers)
+}

@@ -1,0 +1,249 @@
+package connmgr
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+)
+
+// This file changes rules while the gate is in use: in force first, then the live
+// connections that they deny are closed, then they are saved.
+
+// Add puts rules in force and saves them. A rule that is there already gets the new
+// expiry and reason. Connections that the rules deny are closed before Add returns,
+// but for those whose Close hangs.
+//
+// If one of the rules is not valid or has expired, none is added. If they cannot
+// be saved, or ctx ends before they are, they are in force all the same, and the
+// error says so.
+func (g *Gater) Add(ctx context.Context, rules ...Rule) error {
+	now := g.m.cfg.Clock.Now()
+	changes := make([]RuleChange, 0, len(rules))
+	for _, r := range rules {
+		if err := r.Validate(); err != nil {
+			return err
+		}
+		if r.Expired(now) {
+			return fmt.Errorf("connmgr: rule about %v has expired already, at %s", r.Target, r.Expires.UTC().Format(time.RFC3339))
+		}
+		changes = append(changes, RuleChange{Rule: r})
+	}
+	_, err := g.apply(ctx, changes)
+	return err
+}
+
+// Remove takes rules out and returns how many of them there were. Expiry and reason
+// mean nothing here. Errors are as for [Gater.Add].
+func (g *Gater) Remove(ctx context.Context, rules ...Rule) (removed int, err error) {
+	changes := make([]RuleChange, 0, len(rules))
+	for _, r := range rules {
+		changes = append(changes, RuleChange{Rule: r, Remove: true})
+	}
+	return g.apply(ctx, changes)
+}
+
+// Block denies a target from now on, for some time or, if that is 0, for good, and
+// closes the connections that this is about.
+func (g *Gater) Block(ctx context.Context, t Target, duration time.Duration, reason string) error {
+	if duration < 0 {
+		return fmt.Errorf("connmgr: blocking %v for %v: the duration must not be negative", t, duration)
+	}
+	r := Rule{Effect: Deny, Target: t, Reason: reason}
+	if duration > 0 {
+		r.Expires = g.m.cfg.Clock.Now().Add(duration)
+	}
+	return g.Add(ctx, r)
+}
+
+// Unblock takes out all rules that deny exactly this target, whatever their origin,
+// and returns their number. Something wider that is denied stays so: an allow rule
+// opens a hole in it.
+func (g *Gater) Unblock(ctx context.Context, t Target) (removed int, err error) {
+	var rules []Rule
+	for n := g.rules.Load().find(t); n != nil; n = n.next {
+		if n.effect == Deny {
+			rules = append(rules, n.rule(t))
+		}
+	}
+	return g.Remove(ctx, rules...)
+}
+
+// RuleDiff is what a replacement changed.
+type RuleDiff struct {
+	// Added, Changed, Removed and Kept are numbers of rules. A changed one has a new
+	// expiry or reason.
+	Added, Changed, Removed, Kept int
+}
+
+// Replace puts rules in the place of all rules of one origin, in one step: there is
+// no moment at which some of the old and some of the new are in force. The rules'
+// own origin must be the same or empty. Of two rules that are the same the later
+// counts; those that have expired are left out. Errors are as for [Gater.Add].
+//
+// It is meant for lists that are fetched again and again: what has not changed is
+// not saved anew.
+func (g *Gater) Replace(ctx context.Context, origin string, rules []Rule) (RuleDiff, error) {
+	now := g.m.cfg.Clock.Now()
+	fresh := new(ruleSet).edit(len(rules) + 1<<10) // what is to be, alone
+	for _, r := range rules {
+		if r.Origin != "" && r.Origin != origin {
+			return RuleDiff{}, fmt.Errorf("connmgr: rule about %v has origin %q, where those of %q are replaced", r.Target, r.Origin, origin)
+		}
+		r.Origin = origin
+		if err := r.Validate(); err != nil {
+			return RuleDiff{}, err
+		}
+		if !r.Expired(now) {
+			fresh.put(r)
+		}
+	}
+
+	g.editing.Lock()
+	old := g.rules.Load()
+	var diff RuleDiff
+	var changes []RuleChange
+	for r := range old.all() {
+		if r.Origin == origin && !fresh.set.has(r) {
+			changes = append(changes, RuleChange{Rule: r, Remove: true})
+			diff.Removed++
+		}
+	}
+	e := old.edit(len(changes) + fresh.set.count)
+	for _, c := range changes {
+		e.remove(c.Rule.Effect, c.Rule.Target, origin)
+	}
+	for r := range fresh.set.all() {
+		before := e.set.count
+		switch changed := e.put(r); {
+		case !changed:
+			diff.Kept++
+			continue
+		case e.set.count > before:
+			diff.Added++
+		default:
+			diff.Changed++
+		}
+		changes = append(changes, RuleChange{Rule: r, fresh: e.set.count > before})
+	}
+	return diff, g.finish(ctx, e, changes)
+}
+
+// has reports whether the same rule is in the set.
+func (s *ruleSet) has(r Rule) bool {
+	for n := s.find(r.Target); n != nil; n = n.next {
+		if n.effect == r.Effect && n.origin.Value() == r.Origin {
+			return true
+		}
+	}
+	return false
+}
+
+// apply makes changes and returns how many rules were removed.
+func (g *Gater) apply(ctx context.Context, changes []RuleChange) (removed int, err error) {
+	g.editing.Lock()
+	e := g.rules.Load().edit(len(changes))
+	made := make([]RuleChange, 0, len(changes))
+	for _, c := range changes {
+		before := e.set.count
+		if c.Remove {
+			if !e.remove(c.Rule.Effect, c.Rule.Target, c.Rule.Origin) {
+				continue
+			}
+			removed++
+		} else if !e.put(c.Rule) {
+			continue
+		}
+		c.fresh = e.set.count > before
+		made = append(made, c)
+	}
+	if len(changes) > 1 {
+		made = lastChanges(made) // somebody may name a rule twice
+	}
+	return removed, g.finish(ctx, e, made)
+}
+
+// finish puts the edited rules in force, closes what they deny, and has them saved.
+// It unlocks editing.
+func (g *Gater) finish(ctx context.Context, e *ruleEdit, changes []RuleChange) error {
+	if len(changes) > 0 {
+		g.rules.Store(&e.set)
+	}
+	round := g.keeper.enqueue(changes)
+	g.editing.Unlock()
+	g.keeper.start(round) // while connections are being closed
+	if len(changes) > 0 {
+		g.m.events.publish(func() Event { return EventRules{Changes: changes, At: g.m.cfg.Clock.Now()} })
+		g.closeDenied(changes)
+	}
+	return g.keeper.wait(ctx, round)
+}
+
+// Rules yields the rules in force: those about peers in no particular order, then
+// those about prefixes in the order of their addresses, then those about ports. It
+// sees the rules of one moment, whatever is changed meanwhile.
+func (g *Gater) Rules() iter.Seq[Rule] {
+	set, now := g.rules.Load(), g.m.cfg.Clock.Now()
+	return func(yield func(Rule) bool) {
+		for r := range set.all() {
+			if !r.Expired(now) && !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// sweepSpacing is the least time between two sweeps for expired rules. They do not
+// decide any more; all that a sweep gains is memory.
+const sweepSpacing = time.Minute
+
+// sweep forgets rules that have expired, here and in the store, and misbehaviour of
+// long ago, and has changes saved that could not be before. The background loop calls it, nobody else.
+func (g *Gater) sweep() {
+	g.keeper.retry()
+	now := g.m.cfg.Clock.Now()
+	g.ladder.sweep(now)
+	set := g.rules.Load()
+	if now.UnixNano() < set.nextExpiry || now.Before(g.nextSweep) {
+		return
+	}
+	g.nextSweep = now.Add(sweepSpacing)
+	var changes []RuleChange
+	next := int64(neverExpires)
+	for r := range set.all() {
+		if r.Expired(now) {
+			changes = append(changes, RuleChange{Rule: r, Remove: true})
+		} else {
+			next = min(next, unixNano(r.Expires))
+		}
+	}
+
+	g.editing.Lock()
+	current := g.rules.Load()
+	e := current.edit(len(changes))
+	if current == set { // else a rule may have come that ends sooner
+		e.set.nextExpiry = next
+	}
+	changes = slices.DeleteFunc(changes, func(c RuleChange) bool {
+		r := c.Rule
+		return !current.ends(r, now) || !e.remove(r.Effect, r.Target, r.Origin)
+	})
+	g.rules.Store(&e.set)
+	round := g.keeper.enqueue(changes)
+	g.editing.Unlock()
+	if len(changes) > 0 {
+		g.m.events.publish(func() Event { return EventRules{Changes: changes, Expired: true, At: now} })
+		g.keeper.saveSoon(round)
+	}
+}
+
+// ends reports whether the same rule is in the set and has expired.
+func (s *ruleSet) ends(r Rule, now time.Time) bool {
+	for n := s.find(r.Target); n != nil; n = n.next {
+		if n.effect == r.Effect && n.origin.Value() == r.Origin {
+			return n.rule(r.Target).Expired(now)
+		}
+	}
+	return false
+}
