@@ -8,8 +8,12 @@ import (
 // This file says in what phase of its life a connection in the table is. Most are
 // open. One that has passed the gate but has not been reported as connected is
 // arriving: it has its place, but is neither planned for nor closed. One that is
-// being closed is marked, so that it is neither counted nor closed twice, until the
-// host reports that it is gone, its Close returns an error, or too long has passed.
+// being closed is marked, so that it is neither counted nor closed twice; when its
+// Close has returned its place is free, but it stays marked until the host reports
+// that it is gone, or too long has passed. If the Close failed it is open again.
+//
+// registry.heads counts those that are arriving, open or closing, registry.away those
+// that are arriving or closing.
 
 // The values of connSlot.phase. Others are when a Close returned, in seconds since
 // the registry was made, counted from 1.
@@ -36,6 +40,11 @@ func (slot *connSlot) closedAt() instant {
 
 func (slot *connSlot) isClosing() bool {
 	return slot.phase != phaseOpen && slot.phase != phaseArriving
+}
+
+// hasPlace reports whether the connection is one of registry.heads.
+func (slot *connSlot) hasPlace() bool {
+	return slot.phase == phaseOpen || slot.phase >= phaseArriving
 }
 
 // markClosingLocked marks a connection as closing, and reports whether it was open.
@@ -78,6 +87,8 @@ func (r *registry) endClose(peer NodeID, conn Conn, err error) (closed bool) {
 	case slot.phase != phaseClosing:
 	case err == nil:
 		slot.phase = uint32(now/instant(time.Second)) + 1
+		r.heads.remove(slot.direction)
+		r.away.Add(-1)
 	default:
 		r.reopenLocked(s, slot)
 	}
@@ -86,9 +97,13 @@ func (r *registry) endClose(peer NodeID, conn Conn, err error) (closed bool) {
 
 // reopenLocked lets a connection that was to close count again.
 func (r *registry) reopenLocked(s *shard, slot *connSlot) {
+	if slot.phase == phaseClosing {
+		r.away.Add(-1)
+	} else {
+		r.heads.add(slot.direction)
+	}
 	slot.phase = phaseOpen
 	s.counts.closing--
-	r.away.Add(-1)
 }
 
 // isOpenLocked reports whether a connection counts. One that was closed without

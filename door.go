@@ -237,7 +237,11 @@ func (r *registry) admit(peer NodeID, slot connSlot, most places) Outcome {
 			return Passed
 		}
 		held := 0
-		rec.eachConn(func(*connSlot) { held++ })
+		rec.eachConn(func(slot *connSlot) {
+			if slot.hasPlace() {
+				held++
+			}
+		})
 		if held >= most.perPeer {
 			return OverPeerLimit
 		}

@@ -182,10 +182,13 @@ func (m *Manager) remoteAddr(c Conn) (addr netip.AddrPort) {
 // closeDenied closes the live connections that a change of rules is about.
 func (g *Gater) closeDenied(changes []RuleChange) {
 	var peers []NodeID
-	everybody := false
+	everybody, refreshed := false, g.m.cfg.Host == nil
 	for _, c := range changes {
 		if c.Remove || c.Rule.Effect != Deny {
 			continue
+		}
+		if !refreshed { // the host may know of connections that we don't
+			_, refreshed = g.m.refresh(), true
 		}
 		if id, ok := c.Rule.Target.Peer(); ok {
 			peers = append(peers, id)

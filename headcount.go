@@ -2,7 +2,7 @@ package connmgr
 
 import "sync/atomic"
 
-// This file counts the connections in the table in one atomic word, the inbound ones
+// This file counts the connections that have a place in one atomic word, the inbound ones
 // in its upper half and all of them in its lower half. So the door checks the limits
 // on both and takes a place in one step, and nobody else comes in between.
 

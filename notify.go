@@ -23,7 +23,6 @@ func (m *Manager) Connected(peer NodeID, conn Conn) {
 	if m.table.open() > m.limits.Load().HighWater {
 		m.wake()
 	}
-	m.gater.closeIfDenied(peer, conn, slot.direction)
 }
 
 // Disconnected tells the manager that a connection is gone. A connection that
@@ -46,6 +45,7 @@ func (m *Manager) connect(peer NodeID, slot connSlot) bool {
 	m.events.publish(func() Event {
 		return EventConnected{Peer: peer, Direction: slot.direction, At: m.cfg.Clock.Now()}
 	})
+	m.gater.closeIfDenied(peer, slot.conn, slot.direction)
 	return true
 }
 
@@ -151,14 +151,19 @@ func (r *registry) disconnect(peer NodeID, conn Conn) bool {
 		return false
 	}
 	s.counts.conns[slot.direction]--
-	r.heads.remove(slot.direction)
-	switch {
-	case slot.phase == phaseArriving:
+	switch slot.phase {
+	case phaseOpen:
+		r.heads.remove(slot.direction)
+	case phaseArriving:
 		s.counts.arriving--
 		r.away.Add(-1)
-	case slot.isClosing():
+		r.heads.remove(slot.direction)
+	case phaseClosing:
 		s.counts.closing--
 		r.away.Add(-1)
+		r.heads.remove(slot.direction)
+	default: // its place is free already
+		s.counts.closing--
 	}
 	if rec.removeSlot(slot); rec.conn.conn != nil {
 		return true

@@ -115,8 +115,8 @@ type registry struct {
 	clock  Clock
 	epoch  time.Time
 	limits registryLimits
-	// heads is the number of connections, and away the number of those of them that
-	// are not open: arriving or closing.
+	// heads is the number of connections that have a place, and away the number of
+	// those of them that are not open; see closing.go.
 	heads headcount
 	away  atomic.Int64
 	// idle is the number of idle peers. After each change that can raise it,
