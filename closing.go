@@ -9,7 +9,7 @@ import (
 // open. One that has passed the gate but has not been reported as connected is
 // arriving: it has its place, but is neither planned for nor closed. One that is
 // being closed is marked, so that it is neither counted nor closed twice; when its
-// Close has returned its place is free, but it stays marked until the host reports
+// Close has returned its place is free, or a newcomer's for whom it left, but it stays marked until the host reports
 // that it is gone, or too long has passed. If the Close failed it is open again.
 //
 // registry.heads counts those that are arriving, open or closing, registry.away those
@@ -18,7 +18,9 @@ import (
 // The values of connSlot.phase. Others are when a Close returned, in seconds since
 // the registry was made, counted from 1.
 const (
-	phaseOpen     = 0
+	phaseOpen = 0
+	// phaseLeaving is phaseClosing for a connection whose place is for a newcomer.
+	phaseLeaving  = math.MaxUint32 - 2
 	phaseArriving = math.MaxUint32 - 1
 	// phaseClosing means that the connection's Close has not returned yet.
 	phaseClosing = math.MaxUint32
@@ -44,7 +46,7 @@ func (slot *connSlot) isClosing() bool {
 
 // hasPlace reports whether the connection is one of registry.heads.
 func (slot *connSlot) hasPlace() bool {
-	return slot.phase == phaseOpen || slot.phase >= phaseArriving
+	return slot.phase == phaseOpen || slot.phase >= phaseLeaving
 }
 
 // markClosingLocked marks a connection as closing, and reports whether it was open.
@@ -69,6 +71,28 @@ func (r *registry) beginCloseLocked(s *shard, rec *record) []Conn {
 	return conns
 }
 
+// leave marks a connection that is being closed as one whose place is for a newcomer.
+func (slot *connSlot) leave() { slot.phase = phaseLeaving }
+
+// hasLeft reports whether a connection that was marked as leaving has left its place.
+// If it hangs, it keeps it from now on until it is closed.
+func (r *registry) hasLeft(peer NodeID, conn Conn) bool {
+	s := r.lock(peer)
+	defer s.mu.Unlock()
+	rec := s.findLocked(peer)
+	if rec == nil {
+		return true
+	}
+	slot := rec.slot(conn)
+	switch {
+	case slot == nil:
+		return true
+	case slot.phase == phaseLeaving:
+		slot.phase = phaseClosing
+	}
+	return slot.phase != phaseOpen && slot.phase < phaseLeaving
+}
+
 // endClose notes that a connection's Close has returned, and reports whether the
 // connection is closed. After an error it counts as open, unless it has been
 // reported as gone: many a Close reports trouble with its farewell, and closes.
@@ -84,10 +108,12 @@ func (r *registry) endClose(peer NodeID, conn Conn, err error) (closed bool) {
 	switch {
 	case slot == nil:
 		return true
-	case slot.phase != phaseClosing:
+	case slot.phase < phaseLeaving || slot.phase == phaseArriving:
 	case err == nil:
+		if slot.phase == phaseClosing {
+			r.heads.remove(slot.direction)
+		}
 		slot.phase = uint32(now/instant(time.Second)) + 1
-		r.heads.remove(slot.direction)
 		r.away.Add(-1)
 	default:
 		r.reopenLocked(s, slot)
@@ -97,7 +123,7 @@ func (r *registry) endClose(peer NodeID, conn Conn, err error) (closed bool) {
 
 // reopenLocked lets a connection that was to close count again.
 func (r *registry) reopenLocked(s *shard, slot *connSlot) {
-	if slot.phase == phaseClosing {
+	if slot.phase >= phaseLeaving {
 		r.away.Add(-1)
 	} else {
 		r.heads.add(slot.direction)
@@ -112,7 +138,7 @@ func (r *registry) isOpenLocked(s *shard, slot *connSlot, now instant) bool {
 	if slot.phase == phaseOpen {
 		return true
 	}
-	if slot.phase >= phaseArriving || now < slot.closedAt()+instant(closingPatience) {
+	if slot.phase >= phaseLeaving || now < slot.closedAt()+instant(closingPatience) {
 		return false
 	}
 	r.reopenLocked(s, slot)

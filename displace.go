@@ -1,14 +1,15 @@
 package connmgr
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // This file makes room for a newcomer at a full door: the lowest-ranked peer that is
-// inbound and not protected goes if the newcomer ranks above it; otherwise the
-// newcomer does. Grace shelters nobody here: if it did, a flood of newcomers would
+// inbound and neither protected nor trusted goes if the newcomer ranks above it;
+// otherwise the newcomer does. Grace shelters nobody here: if it did, a flood of newcomers would
 // push out those who have been here for long. Nor can an inbound connection push out
 // a peer that we dialled ourselves.
 //
@@ -41,33 +42,49 @@ type room struct {
 
 func newRoom() *room { return &room{token: make(chan struct{}, 1)} }
 
-// makeRoom closes a peer that ranks below the newcomer, and reports whether it did.
-func (g *Gater) makeRoom(newcomer NodeID) bool {
+// makeRoom closes a peer that ranks below a newcomer and admits the newcomer, or
+// returns why it can't.
+func (g *Gater) makeRoom(peer NodeID, slot connSlot, most places, why Outcome) Outcome {
 	searched := false
-	for range roomBatch {
-		n := g.m.newcomer(newcomer)
+	// One that hangs takes a second. The newcomer does not wait for two of them.
+	for start := time.Now(); time.Since(start) < closePatience*3/2; {
+		n := g.m.newcomer(peer)
 		candidate, answer := g.room.take(g.m.policy(), &n, searched)
 		switch answer {
 		case roomNone:
-			return false
+			return why
 		case roomOutdated:
 			if !g.room.search(g.m, true) {
-				return false
+				return why
 			}
 			searched = true
+			// The search has asked the host; there may be a place.
+			if why = g.m.table.admit(peer, slot, most); why != OverHardLimit && why != OverInboundLimit {
+				return why
+			}
 			continue
 		case roomFound:
 		}
-		e, ok := g.m.evictWhole(&candidate)
-		if !ok { // it has left, risen, or been protected meanwhile
+		// Outbound connections are not refused, and limits can be lowered: then one
+		// that goes makes no room, and nobody should go in vain.
+		if needed := max(g.m.table.heads.all()-most.hard, g.m.table.heads.inbound()-most.inbound) + 1; int(candidate.Conns) < needed {
+			return why
+		}
+		e, ok := g.evictWhole(&candidate)
+		if !ok { // it has changed meanwhile
 			continue
 		}
-		if g.m.evict([]eviction{e}, TriggerNewcomer) > 0 {
+		leaves := e.conns[0]
+		closed := g.m.evict([]eviction{e}, TriggerNewcomer)
+		if closed > 0 {
 			g.room.displaced.Add(1)
-			return true
+		}
+		// Others may stand at the door, so the place is handed over.
+		if g.m.table.hasLeft(candidate.ID, leaves) {
+			return g.m.table.takeOver(peer, slot, most)
 		}
 	}
-	return false
+	return why
 }
 
 // newcomer returns what the rules look at in a peer that is about to connect.
@@ -77,10 +94,9 @@ func (m *Manager) newcomer(id NodeID) PeerState {
 	defer s.mu.Unlock()
 	state := PeerState{ID: id, Since: m.table.time(now), Conns: 1}
 	if rec := s.findLocked(id); rec != nil {
-		known, _ := m.table.peerStateLocked(s, rec, now)
-		state.TagSum, state.Protected, state.Outbound = known.TagSum, known.Protected, known.Outbound
-		if known.Conns > 0 {
-			state.Since = known.Since
+		state.TagSum, state.Protected = rec.sum, rec.isProtected()
+		if known, first := m.table.peerStateLocked(s, rec, now); first != nil {
+			state.Outbound, state.Since = known.Outbound, known.Since
 		}
 	}
 	return state
@@ -120,15 +136,14 @@ func (r *room) take(policy *Policy, newcomer *PeerState, searched bool) (PeerSta
 	return PeerState{}, roomOutdated
 }
 
-// goesBefore reports whether a peer goes before a newcomer.
+// goesBefore reports whether a peer goes before a newcomer. Where only the hash of
+// their IDs would tell, it does not: that would be no gain.
 func (s *PeerState) goesBefore(policy *Policy, newcomer *PeerState) bool {
 	if newcomer.Protected {
 		return true
 	}
-	peers := Snapshot{*s, *newcomer}
-	age := newcomer.Since.Sub(s.Since)
-	a, b := makeKey(policy, &peers[0], 0, age), makeKey(policy, &peers[1], 1, 0)
-	return compare(policy, peers, &a, &b) < 0
+	a, b := makeKey(policy, s, 0, newcomer.Since.Sub(s.Since)), makeKey(policy, newcomer, 1, 0)
+	return cmp.Or(cmp.Compare(a.score, b.score), cmp.Compare(a.tie, b.tie), cmp.Compare(a.age, b.age)) < 0
 }
 
 // search fills the batch, and reports whether that was done by the time it returns.
@@ -218,9 +233,12 @@ func (m *Manager) lowestInbound(n int) []PeerState {
 }
 
 // evictWhole marks all connections of a peer as closing that is to make room, unless
-// it has changed since it was found.
-func (m *Manager) evictWhole(found *PeerState) (e eviction, ok bool) {
-	r, policy := m.table, m.policy()
+// it is trusted or has changed since it was found.
+func (g *Gater) evictWhole(found *PeerState) (e eviction, ok bool) {
+	if _, trusted := g.addrsOf(found.ID); trusted {
+		return eviction{}, false
+	}
+	r, policy := g.m.table, g.m.policy()
 	now := r.now()
 	s := r.lock(found.ID)
 	defer s.mu.Unlock()
@@ -234,6 +252,9 @@ func (m *Manager) evictWhole(found *PeerState) (e eviction, ok bool) {
 		return eviction{}, false
 	}
 	e.verdict = Verdict{Peer: found.ID, Reason: ClosedDisplaced, Score: policy.Score(&state), Rank: 1}
-	e.conns = r.beginCloseLocked(s, rec)
-	return e, len(e.conns) > 0
+	if e.conns = r.beginCloseLocked(s, rec); len(e.conns) == 0 {
+		return eviction{}, false
+	}
+	rec.slot(e.conns[0]).leave()
+	return e, true
 }

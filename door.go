@@ -39,9 +39,8 @@ type refusal struct {
 	until   instant // 0 if nobody knows
 }
 
-// setLimits puts limits in force. The connections that there are, given with their
-// addresses, count.
-func (d *door) setLimits(l GateLimits, conns map[Conn]netip.Addr) {
+// setLimits puts limits in force. Nothing is counted then.
+func (d *door) setLimits(l GateLimits) {
 	l.PerPrefix = slices.Clone(l.PerPrefix)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -55,7 +54,16 @@ func (d *door) setLimits(l GateLimits, conns map[Conn]netip.Addr) {
 	}
 	d.counted = make(map[Conn]netip.Addr)
 	d.limits.Store(&l)
-	for conn, addr := range conns {
+}
+
+// count counts a connection that is there already.
+func (d *door) count(conn Conn, addr netip.Addr) {
+	if addr = d.limits.Load().limitedAddr(addr); !addr.IsValid() {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, known := d.counted[conn]; !known {
 		d.countLocked(conn, addr)
 	}
 }
@@ -185,42 +193,39 @@ func (g *Gater) admit(who *subject, dir Direction, conn Conn) *refusal {
 		g.m.table.admit(who.peer, slot, places{hard: math.MaxInt, inbound: math.MaxInt, perPeer: math.MaxInt})
 		return nil
 	}
-	limits := g.door.limits.Load()
-	r := g.door.enter(conn, who.addr.Addr())
-	if r != nil && g.room.recount(g.m) {
-		r = g.door.enter(conn, who.addr.Addr())
-	}
-	if r != nil {
+	if r := g.tryAdmit(who, slot); r == nil || !g.room.recount(g.m) {
 		return r
 	}
+	return g.tryAdmit(who, slot) // those that have long been gone don't count any more
+}
+
+func (g *Gater) tryAdmit(who *subject, slot connSlot) *refusal {
+	if r := g.door.enter(slot.conn, who.addr.Addr()); r != nil {
+		return r
+	}
+	limits := g.door.limits.Load()
 	most := places{
 		hard:    g.m.limits.Load().HardLimit,
 		inbound: orNoLimit(limits.MaxInbound),
 		perPeer: orNoLimit(limits.MaxPerPeer),
 	}
 	outcome := g.m.table.admit(who.peer, slot, most)
-	if outcome == OverPeerLimit && g.room.recount(g.m) {
-		outcome = g.m.table.admit(who.peer, slot, most)
+	if outcome == OverHardLimit || outcome == OverInboundLimit {
+		outcome = g.makeRoom(who.peer, slot, most, outcome)
 	}
-	// Room that was made can be taken by another newcomer before we get there.
-	for range 4 {
-		if outcome != OverHardLimit && outcome != OverInboundLimit || !g.makeRoom(who.peer) {
-			break
-		}
-		outcome = g.m.table.admit(who.peer, slot, most)
-	}
+	var limit int
 	switch outcome {
 	case Passed:
 		return nil
 	case OverHardLimit:
-		r = &refusal{outcome: outcome, limit: float64(most.hard)}
+		limit = most.hard
 	case OverInboundLimit:
-		r = &refusal{outcome: outcome, limit: float64(most.inbound)}
+		limit = most.inbound
 	default:
-		r = &refusal{outcome: outcome, limit: float64(most.perPeer)}
+		limit = most.perPeer
 	}
-	g.door.leave(conn)
-	return r
+	g.door.leave(slot.conn)
+	return &refusal{outcome: outcome, limit: float64(limit)}
 }
 
 // places is how many connections there may be.
@@ -229,6 +234,22 @@ type places struct{ hard, inbound, perPeer int }
 // admit gives a connection its place in the table, unless it would be one too many.
 // A connection that the table knows already passes.
 func (r *registry) admit(peer NodeID, slot connSlot, most places) Outcome {
+	return r.arrive(peer, slot, most.perPeer, func() Outcome { return r.heads.admit(slot.direction, most) })
+}
+
+// takeOver is admit for a connection to which another one has left its place.
+func (r *registry) takeOver(peer NodeID, slot connSlot, most places) Outcome {
+	taken := false
+	outcome := r.arrive(peer, slot, most.perPeer, func() Outcome { taken = true; return Passed })
+	if !taken { // it is not needed, or not allowed to
+		r.heads.remove(DirInbound)
+	}
+	return outcome
+}
+
+// arrive puts a connection into the table if count agrees, which is called under the
+// shard's lock.
+func (r *registry) arrive(peer NodeID, slot connSlot, perPeer int, count func() Outcome) Outcome {
 	s := r.lock(peer)
 	defer s.mu.Unlock()
 	rec := s.findLocked(peer)
@@ -242,15 +263,13 @@ func (r *registry) admit(peer NodeID, slot connSlot, most places) Outcome {
 				held++
 			}
 		})
-		if held >= most.perPeer {
+		if held >= perPeer {
 			return OverPeerLimit
 		}
-	} else if most.perPeer < 1 {
-		return OverPeerLimit
 	}
 	// Counted as away first, so that the number of open ones is never too high.
 	r.away.Add(1)
-	if outcome := r.heads.admit(slot.direction, most.hard, most.inbound); outcome != Passed {
+	if outcome := count(); outcome != Passed {
 		r.away.Add(-1)
 		return outcome
 	}
@@ -262,32 +281,18 @@ func (r *registry) admit(peer NodeID, slot connSlot, most places) Outcome {
 	return Passed
 }
 
-// isArriving reports whether a connection has passed the gate and not been reported
-// as connected yet.
-func (r *registry) isArriving(peer NodeID, conn Conn) bool {
-	s := r.lock(peer)
-	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
-	if rec == nil {
-		return false
-	}
-	slot := rec.slot(conn)
-	return slot != nil && slot.phase == phaseArriving
-}
-
 // Release gives back the place of a connection that passed InterceptUpgraded and was
 // then given up by the host, or refused by another gater, without having been
 // reported as connected. Without it the place is given back half a minute later.
 // For a connection that has been reported, and for one not known, it does nothing.
 func (g *Gater) Release(peer NodeID, conn Conn) {
-	if conn != nil && g.m.table.isArriving(peer, conn) {
-		g.release(peer, conn)
+	if conn == nil {
+		return
 	}
-}
-
-func (g *Gater) release(peer NodeID, conn Conn) {
-	g.m.table.disconnect(peer, conn)
-	g.door.leave(conn)
+	arriving := func(slot *connSlot) bool { return slot.phase == phaseArriving }
+	if gone, _ := g.m.table.disconnectIf(peer, conn, arriving); gone {
+		g.door.leave(conn)
+	}
 }
 
 // Limits returns the limits at the door.
@@ -306,19 +311,22 @@ func (g *Gater) SetLimits(l GateLimits) error {
 	if err := l.validate(); err != nil {
 		return err
 	}
-	conns := make(map[Conn]netip.Addr)
-	if len(l.PerPrefix) > 0 {
-		set := g.rules.Load()
-		for _, peer := range g.m.table.connectedPeers() {
-			for _, slot := range g.m.table.heldSlots(peer) {
-				who := subject{peer: peer, hasPeer: true, addr: g.m.remoteAddr(slot.conn)}
-				addr := l.limitedAddr(who.addr.Addr())
-				if _, trusted := set.judge(&who, g.m.cfg.Clock); slot.direction == DirInbound && addr.IsValid() && !trusted {
-					conns[slot.conn] = addr
-				}
+	g.door.setLimits(l)
+	if len(l.PerPrefix) == 0 {
+		return nil
+	}
+	set, now := g.rules.Load(), g.moment()
+	for _, peer := range g.m.table.connectedPeers() {
+		for _, slot := range g.m.table.heldSlots(peer) {
+			who := subject{peer: peer, hasPeer: true, addr: g.m.remoteAddr(slot.conn)}
+			if _, trusted := set.judge(&who, &now); trusted || slot.direction == DirOutbound {
+				continue
+			}
+			g.door.count(slot.conn, who.addr.Addr())
+			if !g.m.table.has(peer, slot.conn) { // it left before it was counted
+				g.door.leave(slot.conn)
 			}
 		}
 	}
-	g.door.setLimits(l, conns)
 	return nil
 }

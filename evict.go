@@ -16,8 +16,9 @@ type eviction struct {
 	verdict Verdict
 	conns   []Conn
 
-	closed, left int // guarded by evictor.mu
-	told         bool
+	// These are guarded by evictor.mu.
+	closed, left int
+	told, hangs  bool
 }
 
 // evictor closes the connections of evictions, several at once.
@@ -72,6 +73,27 @@ func (m *Manager) evict(list []eviction, trigger Trigger) (peers int) {
 	return peers
 }
 
+// tell counts a peer and tells subscribers of it, once: when all of its connections
+// are done, or now, when those that are not done hang. It reports whether any is
+// closed.
+func (e *evictor) tell(of *eviction, now bool) bool {
+	e.mu.Lock()
+	if now && of.left > 0 {
+		of.hangs = true
+		e.m.trims.hanging.Add(1)
+	}
+	due := !of.told && of.closed > 0 && (now || of.left == 0)
+	of.told = of.told || due
+	of.verdict.Conns = of.closed
+	verdict := of.verdict
+	e.mu.Unlock()
+	if due {
+		e.m.trims.record.addClosed(verdict.Reason)
+		e.m.publishClosed(verdict, e.trigger)
+	}
+	return verdict.Conns > 0
+}
+
 // handedOut reports whether every connection has its worker.
 func (e *evictor) handedOut() bool {
 	e.mu.Lock()
@@ -113,26 +135,12 @@ func (e *evictor) done(of *eviction, closed bool) {
 	if closed {
 		of.closed++
 	}
-	of.left--
+	if of.left--; of.left == 0 && of.hangs {
+		e.m.trims.hanging.Add(-1)
+	}
 	if e.left--; e.left == 0 {
 		close(e.allDone)
 	}
-}
-
-// tell counts a peer and tells subscribers of it, once: when all of its connections
-// are done, or now. It reports whether any is closed.
-func (e *evictor) tell(of *eviction, now bool) bool {
-	e.mu.Lock()
-	due := !of.told && of.closed > 0 && (now || of.left == 0)
-	of.told = of.told || due
-	of.verdict.Conns = of.closed
-	verdict := of.verdict
-	e.mu.Unlock()
-	if due {
-		e.m.trims.record.addClosed(verdict.Reason)
-		e.m.publishClosed(verdict, e.trigger)
-	}
-	return verdict.Conns > 0
 }
 
 // giveUp lets the connections count again that nobody will close.
@@ -221,7 +229,8 @@ func (g *Gater) denies(set *ruleSet, peer NodeID, c Conn, dir Direction) bool {
 	if set.prefixes != nil || set.ports != nil {
 		who.addr = g.m.remoteAddr(c)
 	}
-	outcome, _ := set.judge(&who, g.m.cfg.Clock)
+	now := g.moment()
+	outcome, _ := set.judge(&who, &now)
 	return outcome != Passed
 }
 

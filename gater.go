@@ -66,7 +66,7 @@ type Gater struct {
 // newGater makes the gate of a manager, with the rules of the store.
 func newGater(m *Manager, cfg GateConfig) (*Gater, error) {
 	g := &Gater{m: m, keeper: ruleKeeper{m: m, store: cfg.Store}, room: newRoom()}
-	g.door.setLimits(cfg.Limits, nil)
+	g.door.setLimits(cfg.Limits)
 	g.ladder = newLadder(cfg.Ladder)
 	rules := cfg.Rules
 	for _, r := range rules {
@@ -167,17 +167,20 @@ type subject struct {
 	trusted bool
 }
 
+func (g *Gater) moment() moment { return moment{clock: g.m.cfg.Clock} }
+
 // check judges by the rules, which it returns.
 func (g *Gater) check(cp Checkpoint, s *subject) (*ruleSet, *DeniedError) {
 	set := g.rules.Load()
 	if set.count == 0 {
 		return set, nil
 	}
-	outcome, trusted := set.judge(s, g.m.cfg.Clock)
+	now := g.moment()
+	outcome, trusted := set.judge(s, &now)
 	if s.trusted = trusted; outcome == Passed {
 		return set, nil
 	}
-	return set, set.denial(cp, outcome, s, g.m.cfg.Clock)
+	return set, set.denial(cp, outcome, s, &now)
 }
 
 // knock applies the limits per prefix.
@@ -216,9 +219,9 @@ func (g *Gater) answer(cp Checkpoint, no *DeniedError) error {
 
 // judge applies the rules: a deny of the peer, the address or the port decides. If
 // there is none, an allow of one of them makes a connection trusted.
-func (s *ruleSet) judge(who *subject, clock Clock) (outcome Outcome, trusted bool) {
+func (s *ruleSet) judge(who *subject, now *moment) (outcome Outcome, trusted bool) {
 	if who.hasPeer {
-		if n := s.forPeer(who.peer, clock); n != nil {
+		if n := s.forPeer(who.peer, now); n != nil {
 			if n.effect == Deny {
 				return DeniedPeer, false
 			}
@@ -226,14 +229,14 @@ func (s *ruleSet) judge(who *subject, clock Clock) (outcome Outcome, trusted boo
 		}
 	}
 	if addr := CanonicalAddr(who.addr.Addr()); addr.IsValid() {
-		if n := s.judgeAddr(addr, clock); n != nil {
+		if n := s.judgeAddr(addr, now); n != nil {
 			if n.effect == Deny {
 				return DeniedAddr, false
 			}
 			trusted = true
 		}
 		if who.dialled {
-			if n := s.forPort(who.addr.Port(), clock); n != nil && n.effect == Deny {
+			if n := s.forPort(who.addr.Port(), now); n != nil && n.effect == Deny {
 				return DeniedPort, false
 			}
 		}
@@ -243,13 +246,13 @@ func (s *ruleSet) judge(who *subject, clock Clock) (outcome Outcome, trusted boo
 
 // judgeAddr returns the rule that decides about an address, nil if there is none.
 // One behind NAT64 is judged by the IPv4 address inside as well.
-func (s *ruleSet) judgeAddr(addr netip.Addr, clock Clock) *ruleNode {
-	n := s.forAddr(addr, clock)
+func (s *ruleSet) judgeAddr(addr netip.Addr, now *moment) *ruleNode {
+	n := s.forAddr(addr, now)
 	if addr.Is4() || n != nil && n.effect == Deny {
 		return n
 	}
 	if inside, ok := embedded4(addr); ok {
-		if other := s.forAddr(inside, clock); other != nil && (n == nil || other.effect == Deny) {
+		if other := s.forAddr(inside, now); other != nil && (n == nil || other.effect == Deny) {
 			return other
 		}
 	}
@@ -257,9 +260,9 @@ func (s *ruleSet) judgeAddr(addr netip.Addr, clock Clock) *ruleNode {
 }
 
 // denial makes the error for an outcome of judge.
-func (s *ruleSet) denial(cp Checkpoint, outcome Outcome, who *subject, clock Clock) *DeniedError {
+func (s *ruleSet) denial(cp Checkpoint, outcome Outcome, who *subject, now *moment) *DeniedError {
 	e := &DeniedError{Checkpoint: cp, Outcome: outcome, Peer: who.peer, HasPeer: who.hasPeer, Addr: who.addr}
-	ruling := s.lookup(who, clock)
+	ruling := s.lookup(who, now)
 	for _, r := range []*Rule{ruling.Peer, ruling.Addr, ruling.Port} {
 		if r != nil && r.Effect == Deny {
 			e.Rule, e.Until = *r, r.Expires
@@ -298,14 +301,15 @@ func (r Ruling) has(e Effect) bool {
 // stands for no address; port 0 for no port in particular.
 func (g *Gater) Lookup(peer NodeID, addr netip.AddrPort) Ruling {
 	who := &subject{peer: peer, hasPeer: true, addr: addr, dialled: addr.Port() != 0}
-	return g.rules.Load().lookup(who, g.m.cfg.Clock)
+	now := g.moment()
+	return g.rules.Load().lookup(who, &now)
 }
 
 // lookup is judge with the rules themselves, for those who want to know more. Of
 // several denies it names the one that ends last.
-func (s *ruleSet) lookup(who *subject, clock Clock) (r Ruling) {
+func (s *ruleSet) lookup(who *subject, now *moment) (r Ruling) {
 	last := func(t Target, n *ruleNode) *Rule {
-		decides := n.decide(clock)
+		decides := n.decide(now)
 		if decides == nil {
 			return nil
 		}
@@ -326,7 +330,7 @@ func (s *ruleSet) lookup(who *subject, clock Clock) (r Ruling) {
 		return r
 	}
 	byPrefix := func(addr netip.Addr) *Rule {
-		prefix, _ := s.findAddr(addr, clock)
+		prefix, _ := s.findAddr(addr, now)
 		t := Target{kind: targetPrefix, prefix: prefix}
 		return last(t, s.find(t))
 	}

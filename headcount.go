@@ -8,12 +8,13 @@ import "sync/atomic"
 
 type headcount struct{ word atomic.Uint64 }
 
-// one returns what a connection adds to the word.
+// one returns what a connection adds to the word. What is not outbound counts as
+// inbound, also if the host does not know.
 func one(dir Direction) uint64 {
-	if dir == DirInbound {
-		return 1<<32 | 1
+	if dir == DirOutbound {
+		return 1
 	}
-	return 1
+	return 1<<32 | 1
 }
 
 func (h *headcount) add(dir Direction)    { h.word.Add(one(dir)) }
@@ -26,13 +27,13 @@ func (h *headcount) all() int { return int(uint32(h.word.Load())) }
 func (h *headcount) inbound() int { return int(h.word.Load() >> 32) }
 
 // admit counts a connection unless it is one too many.
-func (h *headcount) admit(dir Direction, limit, inboundLimit int) Outcome {
+func (h *headcount) admit(dir Direction, most places) Outcome {
 	for {
 		old := h.word.Load()
 		switch {
-		case int(uint32(old)) >= limit:
+		case int(uint32(old)) >= most.hard:
 			return OverHardLimit
-		case dir == DirInbound && int(old>>32) >= inboundLimit:
+		case dir != DirOutbound && int(old>>32) >= most.inbound:
 			return OverInboundLimit
 		case h.word.CompareAndSwap(old, old+one(dir)):
 			return Passed

@@ -90,6 +90,10 @@ func (c LadderConfig) validate() error {
 		return fmt.Errorf("connmgr: Ladder.HalfLife is %v, must be positive", c.HalfLife)
 	case c.FirstBan <= 0:
 		return fmt.Errorf("connmgr: Ladder.FirstBan is %v, must be positive", c.FirstBan)
+	case c.FirstBan > maxBan:
+		return fmt.Errorf("connmgr: Ladder.FirstBan is %v, must be at most %v (a hundred years)", c.FirstBan, maxBan)
+	case c.MaxBan > maxBan:
+		return fmt.Errorf("connmgr: Ladder.MaxBan is %v, must be at most %v (a hundred years)", c.MaxBan, maxBan)
 	case c.MaxBan < c.FirstBan:
 		return fmt.Errorf("connmgr: Ladder.MaxBan %v is below FirstBan %v", c.MaxBan, c.FirstBan)
 	case c.MaxPeersPerAddr < 0:
@@ -99,6 +103,12 @@ func (c LadderConfig) validate() error {
 	}
 	return nil
 }
+
+// maxBan keeps the ends of bans within what rules can have.
+const maxBan = 100 * 365 * 24 * time.Hour
+
+// maxScore keeps sums of scores from being infinite.
+const maxScore = 1e300
 
 // Standing is where a peer stands on the ban ladder.
 type Standing struct {
@@ -135,28 +145,36 @@ func (g *Gater) Report(ctx context.Context, peer NodeID, weight float64, reason 
 		return Standing{}, nil
 	}
 	now := g.m.cfg.Clock.Now()
-	step := l.report(peer, weight, addrs, now, g.rules.Load().has(ban))
-	var err error
-	switch {
-	case step.ban:
+	step := l.report(peer, weight, addrs, now, g.banInForce)
+	var changes []RuleChange
+	if step.ban {
 		ban.Expires = step.standing.BannedUntil
-		changes := []RuleChange{{Rule: ban}}
-		for _, prefix := range step.addrs {
-			changes = append(changes, RuleChange{Rule: Rule{
-				Effect: Deny, Target: PrefixTarget(prefix), Expires: step.addrsUntil,
-				Reason: fmt.Sprintf("more than %d banned peers", l.cfg.MaxPeersPerAddr), Origin: LadderOrigin,
-			}})
-		}
-		for _, id := range step.lifted {
-			changes = append(changes, RuleChange{Rule: Rule{Effect: Deny, Target: PeerTarget(id), Origin: LadderOrigin}, Remove: true})
-		}
-		_, err = g.apply(ctx, changes)
-	case step.disconnect:
+		changes = append(changes, RuleChange{Rule: ban})
+	}
+	for _, of := range step.addrs {
+		changes = append(changes, RuleChange{Rule: Rule{
+			Effect: Deny, Target: PrefixTarget(of.prefix), Expires: of.until,
+			Reason: fmt.Sprintf("more than %d banned peers", l.cfg.MaxPeersPerAddr), Origin: LadderOrigin,
+		}})
+	}
+	for _, id := range step.lifted {
+		changes = append(changes, RuleChange{Rule: Rule{Effect: Deny, Target: PeerTarget(id), Origin: LadderOrigin}, Remove: true})
+	}
+	var err error
+	if len(changes) > 0 {
+		_, err = g.applyThen(ctx, changes, func() { l.banned(peer) })
+	}
+	if step.disconnect {
 		if e, any := g.m.evictPeer(peer, ClosedMisbehaved, func(Conn, Direction) bool { return true }); any {
 			g.m.evict([]eviction{e}, TriggerReport)
 		}
 	}
 	return step.standing, err
+}
+
+// banInForce reports whether a peer's ban is: somebody may have lifted it.
+func (g *Gater) banInForce(peer NodeID) bool {
+	return g.rules.Load().has(Rule{Effect: Deny, Target: PeerTarget(peer), Origin: LadderOrigin})
 }
 
 // Standing returns where a peer stands on the ban ladder, and false if it has never
@@ -173,18 +191,22 @@ func (g *Gater) Standing(peer NodeID) (Standing, bool) {
 	if r == nil {
 		return Standing{}, false
 	}
-	return l.standing(r, now), true
+	standing := l.standing(r, now)
+	if !l.isBanned(peer, r, now, g.banInForce) {
+		standing.BannedUntil = time.Time{}
+	}
+	return standing, true
 }
 
 // addrsOf returns the prefixes by which a peer's addresses are banned, and whether a
 // rule says that it is to be trusted.
 func (g *Gater) addrsOf(peer NodeID) (prefixes []netip.Prefix, trusted bool) {
-	set, limits := g.rules.Load(), g.door.limits.Load()
+	set, limits, now := g.rules.Load(), g.door.limits.Load(), g.moment()
 	who := subject{peer: peer, hasPeer: true}
-	_, trusted = set.judge(&who, g.m.cfg.Clock)
+	_, trusted = set.judge(&who, &now)
 	for _, slot := range g.m.table.heldSlots(peer) {
 		who.addr = g.m.remoteAddr(slot.conn)
-		_, byAddr := set.judge(&who, g.m.cfg.Clock)
+		_, byAddr := set.judge(&who, &now)
 		trusted = trusted || byAddr
 		addr := CanonicalAddr(who.addr.Addr())
 		if inside, ok := embedded4(addr); ok {
@@ -207,9 +229,9 @@ type ladder struct {
 
 	mu    sync.Mutex // guards all following fields
 	peers map[NodeID]*reported
-	// banned is the peers with a ban that has not ended yet, as far as it is known,
-	// by their addresses.
-	banned map[netip.Prefix]map[NodeID]struct{}
+	// from is the banned peers by their addresses. Bans that have ended or were lifted
+	// are found out when they are counted.
+	from map[netip.Prefix]map[NodeID]struct{}
 	// bannedAddrs is until when addresses are banned. There are no more than MaxPeers.
 	bannedAddrs map[netip.Prefix]time.Time
 }
@@ -221,6 +243,8 @@ type reported struct {
 	bans  int
 	until time.Time // when the last ban ends or ended
 	addrs []netip.Prefix
+	// begins says that the ban is decided but may not be in force yet.
+	begins bool
 }
 
 func newLadder(cfg LadderConfig) *ladder {
@@ -230,7 +254,7 @@ func newLadder(cfg LadderConfig) *ladder {
 	return &ladder{
 		cfg:         cfg,
 		peers:       make(map[NodeID]*reported),
-		banned:      make(map[netip.Prefix]map[NodeID]struct{}),
+		from:        make(map[netip.Prefix]map[NodeID]struct{}),
 		bannedAddrs: make(map[netip.Prefix]time.Time),
 	}
 }
@@ -258,14 +282,17 @@ func (l *ladder) remember(set *ruleSet, now time.Time) {
 type ladderStep struct {
 	standing        Standing
 	disconnect, ban bool
-	addrs           []netip.Prefix // to be banned as well
-	addrsUntil      time.Time
-	lifted          []NodeID // whose bans there is no room for
+	addrs           []addrBan // that come with the ban
+	lifted          []NodeID  // whose bans there is no room for
 }
 
-// report adds to a peer's score. inForce says whether its ban, if it has one, is:
-// somebody may have lifted it.
-func (l *ladder) report(peer NodeID, weight float64, addrs []netip.Prefix, now time.Time, inForce bool) (step ladderStep) {
+type addrBan struct {
+	prefix netip.Prefix
+	until  time.Time
+}
+
+// report adds to a peer's score. inForce says whether a ban is in force.
+func (l *ladder) report(peer NodeID, weight float64, addrs []netip.Prefix, now time.Time, inForce func(NodeID) bool) (step ladderStep) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.peers[peer]
@@ -273,24 +300,24 @@ func (l *ladder) report(peer NodeID, weight float64, addrs []netip.Prefix, now t
 		r = &reported{at: now}
 		l.peers[peer] = r
 	}
-	if now.Before(r.until) {
-		if inForce {
-			step.standing = l.standing(r, now)
-			return step
-		}
+	if l.isBanned(peer, r, now, inForce) {
+		step.standing = l.standing(r, now)
+		return step
+	}
+	if now.Before(r.until) { // lifted
 		r.until = now
 	}
 	if !now.Before(r.until.Add(l.cfg.MaxBan)) {
 		r.bans = 0
 	}
-	r.score, r.at = l.scoreOf(r, now)+weight, now
+	r.score, r.at = min(l.scoreOf(r, now)+weight, maxScore), now
 	switch {
 	case l.cfg.BanAt > 0 && r.score >= l.cfg.BanAt:
-		step.ban = true
+		step.ban, r.begins = true, true
 		r.score = 0
 		r.until = now.Add(l.nextBan(r.bans))
 		r.bans++
-		l.bannedFrom(peer, r, addrs, now, &step)
+		step.addrs = l.banFrom(peer, r, addrs, now, inForce)
 	case l.cfg.DisconnectAt > 0 && r.score >= l.cfg.DisconnectAt:
 		step.disconnect = true
 	}
@@ -299,6 +326,19 @@ func (l *ladder) report(peer NodeID, weight float64, addrs []netip.Prefix, now t
 	}
 	step.standing = l.standing(r, now)
 	return step
+}
+
+// banned notes that the ban of a peer is in force.
+func (l *ladder) banned(peer NodeID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r := l.peers[peer]; r != nil {
+		r.begins = false
+	}
+}
+
+func (l *ladder) isBanned(peer NodeID, r *reported, now time.Time, inForce func(NodeID) bool) bool {
+	return now.Before(r.until) && (r.begins || inForce(peer))
 }
 
 // nextBan returns how long a ban takes after a number of earlier ones.
@@ -313,39 +353,41 @@ func (l *ladder) nextBan(bans int) time.Duration {
 	return d
 }
 
-// bannedFrom notes from where a banned peer came, and what is to be banned with it.
-func (l *ladder) bannedFrom(peer NodeID, r *reported, addrs []netip.Prefix, now time.Time, step *ladderStep) {
+// banFrom notes from where a banned peer comes, and returns which addresses are to be
+// banned with it.
+func (l *ladder) banFrom(peer NodeID, r *reported, addrs []netip.Prefix, now time.Time, inForce func(NodeID) bool) (bans []addrBan) {
 	l.forgetAddrs(peer, r)
 	r.addrs = addrs
 	for _, prefix := range addrs {
-		here := l.banned[prefix]
+		here := l.from[prefix]
 		if here == nil {
 			here = make(map[NodeID]struct{})
-			l.banned[prefix] = here
+			l.from[prefix] = here
 		}
 		here[peer] = struct{}{}
+		ban := addrBan{prefix: prefix}
 		for id := range here {
 			other := l.peers[id]
-			if !now.Before(other.until) {
+			if !l.isBanned(id, other, now, inForce) {
 				l.forgetAddrs(id, other)
-				continue
-			}
-			if other.until.After(step.addrsUntil) {
-				step.addrsUntil = other.until
+			} else if other.until.After(ban.until) {
+				ban.until = other.until
 			}
 		}
-		if _, already := l.bannedAddrs[prefix]; len(here) > l.cfg.MaxPeersPerAddr && (already || len(l.bannedAddrs) < l.cfg.MaxPeers) {
-			step.addrs = append(step.addrs, prefix)
-			l.bannedAddrs[prefix] = step.addrsUntil
+		_, already := l.bannedAddrs[prefix]
+		if len(here) > l.cfg.MaxPeersPerAddr && (already || len(l.bannedAddrs) < l.cfg.MaxPeers) {
+			bans = append(bans, ban)
+			l.bannedAddrs[prefix] = ban.until
 		}
 	}
+	return bans
 }
 
 func (l *ladder) forgetAddrs(peer NodeID, r *reported) {
 	for _, prefix := range r.addrs {
-		delete(l.banned[prefix], peer)
-		if len(l.banned[prefix]) == 0 {
-			delete(l.banned, prefix)
+		delete(l.from[prefix], peer)
+		if len(l.from[prefix]) == 0 {
+			delete(l.from, prefix)
 		}
 	}
 	r.addrs = nil
@@ -357,14 +399,17 @@ func (l *ladder) scoreOf(r *reported, now time.Time) float64 {
 
 func (l *ladder) standing(r *reported, now time.Time) Standing {
 	s := Standing{Score: l.scoreOf(r, now), Bans: r.bans}
-	if now.Before(r.until) {
+	switch {
+	case now.Before(r.until):
 		s.BannedUntil = r.until
+	case !now.Before(r.until.Add(l.cfg.MaxBan)):
+		s.Bans = 0
 	}
 	return s
 }
 
-// makeRoom forgets an eighth of the peers, the good ones first, but never the one
-// given, and returns those that were banned.
+// makeRoom forgets an eighth of the peers, the good ones first, but not the one given
+// nor those whose ban begins, and returns those that were banned.
 func (l *ladder) makeRoom(but NodeID, now time.Time) (banned []NodeID) {
 	type entry struct {
 		id    NodeID
@@ -374,7 +419,7 @@ func (l *ladder) makeRoom(but NodeID, now time.Time) (banned []NodeID) {
 	}
 	all := make([]entry, 0, len(l.peers))
 	for id, r := range l.peers {
-		if id != but {
+		if id != but && !r.begins {
 			all = append(all, entry{id, r.bans, r.until, l.scoreOf(r, now)})
 		}
 	}

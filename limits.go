@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"time"
 )
 
 // This file says what limits there are at the door, and has sets of them for common
@@ -16,7 +17,8 @@ import (
 // Connections that an allow rule is about pass all limits, the hard limit too, and
 // do not count against those per prefix.
 type GateLimits struct {
-	// MaxInbound is the number of inbound connections. Beyond it a newcomer is refused
+	// MaxInbound is the number of inbound connections, those of unknown direction
+	// included. Beyond it a newcomer is refused
 	// unless it ranks above somebody who is inbound; see [Gater.InterceptUpgraded].
 	// 0 means no limit.
 	MaxInbound int
@@ -97,8 +99,11 @@ func (l GateLimits) validate() error {
 	return nil
 }
 
-// maxBurst keeps the arithmetic of rates far from overflowing.
-const maxBurst = 1 << 20
+// These keep the arithmetic of rates far from overflowing.
+const (
+	maxBurst  = 1 << 20
+	maxRefill = 365 * 24 * time.Hour
+)
 
 func (p PrefixLimit) validate() error {
 	switch {
@@ -114,6 +119,8 @@ func (p PrefixLimit) validate() error {
 		return fmt.Errorf("Rate is %v per second, must be 0 or between 0.000001 and %d", p.Rate, maxBurst)
 	case p.Burst < 0 || p.Burst > maxBurst:
 		return fmt.Errorf("Burst is %d, must be between 0 and %d", p.Burst, maxBurst)
+	case p.Rate > 0 && float64(p.Burst)/p.Rate > maxRefill.Seconds():
+		return fmt.Errorf("a Burst of %d at a Rate of %v per second takes more than %v to come back", p.Burst, p.Rate, maxRefill)
 	case p.Burst > 0 && p.Rate == 0:
 		return fmt.Errorf("Burst is %d, but Rate is 0, which means no limit", p.Burst)
 	case p.MaxConns == 0 && p.Rate == 0:

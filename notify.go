@@ -52,10 +52,14 @@ func (m *Manager) connect(peer NodeID, slot connSlot) bool {
 // disconnect removes a connection, tells subscribers, and reports whether it was
 // there.
 func (m *Manager) disconnect(peer NodeID, conn Conn) bool {
-	if !m.table.disconnect(peer, conn) {
+	known, reported := m.table.disconnect(peer, conn)
+	if !known {
 		return false
 	}
 	m.gater.door.leave(conn)
+	if !reported {
+		return true // nobody was told of it
+	}
 	m.events.publish(func() Event { return EventDisconnected{Peer: peer, At: m.cfg.Clock.Now()} })
 	return true
 }
@@ -96,7 +100,7 @@ func (r *registry) connect(peer NodeID, slot connSlot) bool {
 	}
 	if rec.state == recordConnected {
 		if known := rec.slot(slot.conn); known != nil {
-			return r.arriveLocked(s, known)
+			return r.arriveLocked(s, known, slot.opened)
 		}
 	}
 	r.insertLocked(s, rec, slot)
@@ -122,19 +126,25 @@ func (r *registry) insertLocked(s *shard, rec *record, slot connSlot) {
 }
 
 // arriveLocked notes that a connection that the gate has let in is there, and
-// reports whether that is news.
-func (r *registry) arriveLocked(s *shard, slot *connSlot) bool {
+// reports whether that is news. From now on the host has to know it.
+func (r *registry) arriveLocked(s *shard, slot *connSlot, now instant) bool {
 	if slot.phase != phaseArriving {
 		return false
 	}
-	slot.phase = phaseOpen
+	slot.phase, slot.opened = phaseOpen, now
 	s.counts.arriving--
 	r.away.Add(-1)
 	return true
 }
 
-// disconnect removes a connection from the table and reports whether it was there.
-func (r *registry) disconnect(peer NodeID, conn Conn) bool {
+// disconnect removes a connection from the table, and reports whether it was there,
+// and whether it had been reported: one that was arriving had not.
+func (r *registry) disconnect(peer NodeID, conn Conn) (known, reported bool) {
+	return r.disconnectIf(peer, conn, func(*connSlot) bool { return true })
+}
+
+// disconnectIf removes a connection if may says so, which is called under the lock.
+func (r *registry) disconnectIf(peer NodeID, conn Conn, may func(*connSlot) bool) (known, reported bool) {
 	defer r.forgetIdle()
 	var now instant
 	if r.limits.retention > 0 { // else nothing is kept that would need a date
@@ -144,12 +154,13 @@ func (r *registry) disconnect(peer NodeID, conn Conn) bool {
 	defer s.mu.Unlock()
 	rec := s.findLocked(peer)
 	if rec == nil {
-		return false
+		return false, false
 	}
 	slot := rec.slot(conn)
-	if slot == nil {
-		return false
+	if slot == nil || !may(slot) {
+		return false, false
 	}
+	reported = slot.phase != phaseArriving
 	s.counts.conns[slot.direction]--
 	switch slot.phase {
 	case phaseOpen:
@@ -162,11 +173,14 @@ func (r *registry) disconnect(peer NodeID, conn Conn) bool {
 		s.counts.closing--
 		r.away.Add(-1)
 		r.heads.remove(slot.direction)
-	default: // its place is free already
+	case phaseLeaving: // its place is a newcomer's
+		s.counts.closing--
+		r.away.Add(-1)
+	default: // its place is free already, or a newcomer's
 		s.counts.closing--
 	}
 	if rec.removeSlot(slot); rec.conn.conn != nil {
-		return true
+		return true, reported
 	}
 
 	// That was the last one.
@@ -180,7 +194,7 @@ func (r *registry) disconnect(peer NodeID, conn Conn) bool {
 		}
 	}
 	r.settleLocked(s, rec, now)
-	return true
+	return true, reported
 }
 
 // slot returns where a connection of the peer is kept, or nil.
@@ -291,6 +305,15 @@ func (r *registry) connsBefore(at instant) (conns []peerConn) {
 	return conns
 }
 
+// has reports whether a connection is in the table, in whatever phase.
+func (r *registry) has(peer NodeID, conn Conn) bool {
+	s := r.lock(peer)
+	defer s.mu.Unlock()
+	rec := s.findLocked(peer)
+	return rec != nil && rec.slot(conn) != nil
+}
+
+// knows reports whether a connection has been reported.
 func (r *registry) knows(peer NodeID, conn Conn) bool {
 	s := r.lock(peer)
 	defer s.mu.Unlock()

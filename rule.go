@@ -147,20 +147,32 @@ func (r Rule) String() string {
 	if !r.Expires.IsZero() {
 		fmt.Fprintf(&b, " until %s", r.Expires.UTC().Format(time.RFC3339))
 	}
+	reason, origin := safeText(r.Reason), safeText(r.Origin)
 	switch {
-	case r.Reason != "" && r.Origin != "":
-		fmt.Fprintf(&b, " (%s, from %s)", r.Reason, r.Origin)
-	case r.Reason != "":
-		fmt.Fprintf(&b, " (%s)", r.Reason)
-	case r.Origin != "":
-		fmt.Fprintf(&b, " (from %s)", r.Origin)
+	case reason != "" && origin != "":
+		fmt.Fprintf(&b, " (%s, from %s)", reason, origin)
+	case reason != "":
+		fmt.Fprintf(&b, " (%s)", reason)
+	case origin != "":
+		fmt.Fprintf(&b, " (from %s)", origin)
 	}
 	return b.String()
 }
 
-// maxRuleText bounds reasons and origins, in bytes: they come from lists that
-// others write.
-const maxRuleText = 1024
+// safeText returns a text as it is, or quoted if it has what a terminal would obey:
+// reasons and origins come from lists that others write.
+func safeText(text string) string {
+	if printable(text) {
+		return text
+	}
+	return strconv.Quote(text)
+}
+
+// These bound what is in a rule, in bytes: rules come from lists that others write.
+const (
+	maxRuleText = 1024 // of a reason or an origin
+	maxRulePeer = 4096 // of a peer ID
+)
 
 // Validate returns an error that says what is wrong with a rule, or nil.
 func (r Rule) Validate() error {
@@ -169,6 +181,9 @@ func (r Rule) Validate() error {
 	}
 	if r.Target.kind == targetNone {
 		return fmt.Errorf("connmgr: rule to %v has no valid peer, prefix or port", r.Effect)
+	}
+	if n := len(r.Target.peer); n > maxRulePeer {
+		return fmt.Errorf("connmgr: rule about a peer whose ID has %d bytes, must have at most %d", n, maxRulePeer)
 	}
 	if !r.Expires.IsZero() {
 		if year := r.Expires.UTC().Year(); year < 1970 || year > 2261 {

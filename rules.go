@@ -55,6 +55,20 @@ func (p *peerRules) part(id NodeID) *map[NodeID]*ruleNode {
 	return &p[maphash.String(peerRuleSeed, string(id))%peerRuleParts]
 }
 
+// moment is the time of one decision. The clock is asked at most once, and only if a
+// rule that matters expires.
+type moment struct {
+	clock Clock
+	nano  int64
+}
+
+func (m *moment) unixNano() int64 {
+	if m.nano == 0 {
+		m.nano = m.clock.Now().UnixNano()
+	}
+	return m.nano
+}
+
 // rule returns a node as a rule about a target.
 func (n *ruleNode) rule(t Target) Rule {
 	r := Rule{Effect: n.effect, Target: t, Reason: n.reason.Value(), Origin: n.origin.Value()}
@@ -72,12 +86,12 @@ func unixNano(t time.Time) int64 {
 }
 
 // decide returns the rule that decides among those about one target, nil if there
-// is none: a deny wins over an allow. The clock is asked only if a rule expires.
-func (n *ruleNode) decide(clock Clock) *ruleNode {
+// is none: a deny wins over an allow.
+func (n *ruleNode) decide(now *moment) *ruleNode {
 	var allow *ruleNode
 	for ; n != nil; n = n.next {
 		switch {
-		case n.expires != neverExpires && n.expires <= clock.Now().UnixNano():
+		case n.expires != neverExpires && n.expires <= now.unixNano():
 		case n.effect == Deny:
 			return n
 		default:
@@ -88,24 +102,24 @@ func (n *ruleNode) decide(clock Clock) *ruleNode {
 }
 
 // forPeer returns the rule that decides about a peer, nil if there is none.
-func (s *ruleSet) forPeer(id NodeID, clock Clock) *ruleNode {
+func (s *ruleSet) forPeer(id NodeID, now *moment) *ruleNode {
 	if s.peers == nil {
 		return nil
 	}
-	return (*s.peers.part(id))[id].decide(clock)
+	return (*s.peers.part(id))[id].decide(now)
 }
 
 // forPort returns the rule that decides about a port.
-func (s *ruleSet) forPort(port uint16, clock Clock) *ruleNode {
+func (s *ruleSet) forPort(port uint16, now *moment) *ruleNode {
 	if len(s.ports) == 0 {
 		return nil
 	}
-	return s.ports[port].decide(clock)
+	return s.ports[port].decide(now)
 }
 
 // forAddr returns the rule that decides about a canonical address, nil if there is
 // none: that of the most specific prefix that has one.
-func (s *ruleSet) forAddr(addr netip.Addr, clock Clock) *ruleNode {
+func (s *ruleSet) forAddr(addr netip.Addr, now *moment) *ruleNode {
 	if s.prefixes == nil {
 		return nil
 	}
@@ -113,21 +127,21 @@ func (s *ruleSet) forAddr(addr netip.Addr, clock Clock) *ruleNode {
 	if !found {
 		return nil
 	}
-	if decided := node.decide(clock); decided != nil {
+	if decided := node.decide(now); decided != nil {
 		return decided
 	}
 	// All rules of the most specific prefix have expired and wait for the sweep.
-	_, decided := s.findAddr(addr, clock)
+	_, decided := s.findAddr(addr, now)
 	return decided
 }
 
 // findAddr is forAddr with the prefix, and slower.
-func (s *ruleSet) findAddr(addr netip.Addr, clock Clock) (netip.Prefix, *ruleNode) {
+func (s *ruleSet) findAddr(addr netip.Addr, now *moment) (netip.Prefix, *ruleNode) {
 	if s.prefixes == nil || !addr.IsValid() {
 		return netip.Prefix{}, nil
 	}
 	for prefix, node := range s.prefixes.Supernets(netip.PrefixFrom(addr, addr.BitLen())) {
-		if decided := node.decide(clock); decided != nil {
+		if decided := node.decide(now); decided != nil {
 			return prefix, decided
 		}
 	}

@@ -127,7 +127,9 @@ func (g *Gater) Replace(ctx context.Context, origin string, rules []Rule) (RuleD
 		}
 		changes = append(changes, RuleChange{Rule: r, fresh: e.set.count > before})
 	}
-	return diff, g.finish(ctx, e, changes)
+	round := g.finish(e, changes)
+	g.closeDenied(changes)
+	return diff, g.keeper.wait(ctx, round)
 }
 
 // has reports whether the same rule is in the set.
@@ -142,6 +144,11 @@ func (s *ruleSet) has(r Rule) bool {
 
 // apply makes changes and returns how many rules were removed.
 func (g *Gater) apply(ctx context.Context, changes []RuleChange) (removed int, err error) {
+	return g.applyThen(ctx, changes, func() {})
+}
+
+// applyThen calls inForce as soon as the changes are in force.
+func (g *Gater) applyThen(ctx context.Context, changes []RuleChange, inForce func()) (removed int, err error) {
 	g.editing.Lock()
 	e := g.rules.Load().edit(len(changes))
 	made := make([]RuleChange, 0, len(changes))
@@ -161,23 +168,25 @@ func (g *Gater) apply(ctx context.Context, changes []RuleChange) (removed int, e
 	if len(changes) > 1 {
 		made = lastChanges(made) // somebody may name a rule twice
 	}
-	return removed, g.finish(ctx, e, made)
+	round := g.finish(e, made)
+	inForce()
+	// Rules that were there already may have connections that would not close then.
+	g.closeDenied(changes)
+	return removed, g.keeper.wait(ctx, round)
 }
 
-// finish puts the edited rules in force, closes what they deny, and has them saved.
-// It unlocks editing.
-func (g *Gater) finish(ctx context.Context, e *ruleEdit, changes []RuleChange) error {
+// finish puts the edited rules in force and begins to save them. It unlocks editing.
+func (g *Gater) finish(e *ruleEdit, changes []RuleChange) *saveRound {
 	if len(changes) > 0 {
 		g.rules.Store(&e.set)
 	}
 	round := g.keeper.enqueue(changes)
 	g.editing.Unlock()
-	g.keeper.start(round) // while connections are being closed
+	g.keeper.start(round)
 	if len(changes) > 0 {
 		g.m.events.publish(func() Event { return EventRules{Changes: changes, At: g.m.cfg.Clock.Now()} })
-		g.closeDenied(changes)
 	}
-	return g.keeper.wait(ctx, round)
+	return round
 }
 
 // Rules yields the rules in force: those about peers in no particular order, then
@@ -213,7 +222,7 @@ func (g *Gater) sweep() {
 	next := int64(neverExpires)
 	for r := range set.all() {
 		if r.Expired(now) {
-			changes = append(changes, RuleChange{Rule: r, Remove: true})
+			changes = append(changes, RuleChange{Rule: r, Remove: true, ended: true})
 		} else {
 			next = min(next, unixNano(r.Expires))
 		}

@@ -3,6 +3,7 @@ package connmgr
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -35,6 +36,11 @@ type RuleChange struct {
 	// fresh says that no store has heard of the rule yet, so that nothing has to be
 	// saved if it goes before it was saved.
 	fresh bool
+	// latest is the latest end of a version of the rule that a Save that failed may
+	// have left in the store, in Unix nanoseconds; 0 if there is none.
+	latest int64
+	// ended says that the rule is removed since it has expired.
+	ended bool
 }
 
 // ruleKeeper saves changes in the order in which they came into force, those of
@@ -89,7 +95,7 @@ func (k *ruleKeeper) enqueue(changes []RuleChange) *saveRound {
 // start has a round saved.
 func (k *ruleKeeper) start(round *saveRound) {
 	if round != nil && k.begin() && !k.m.goIfOpen(k.saveAll) {
-		k.saveAll() // there is nobody left to do it for us
+		go k.saveAll() // a closed manager does not wait for it; the caller does
 	}
 }
 
@@ -144,6 +150,11 @@ func (k *ruleKeeper) saveAll() {
 			k.unsaved.Store(0)
 			k.logged.Store(false)
 		} else {
+			for i := range changes { // who knows what a Save that failed has done
+				if c := &changes[i]; !c.Remove {
+					c.latest = max(c.latest, unixNano(c.Rule.Expires))
+				}
+			}
 			k.mu.Lock()
 			k.pending = append(changes, k.pending...) // what came meanwhile is newer
 			k.unique = k.next == nil
@@ -188,15 +199,15 @@ func lastChanges(changes []RuleChange) []RuleChange {
 			out = append(out, c)
 			continue
 		}
-		c.fresh = out[i].fresh
+		c.fresh, c.latest = out[i].fresh, out[i].latest
 		out[i] = c
 	}
-	n := 0
-	for _, c := range out {
-		if !(c.Remove && c.fresh) { // else it came and went without the store's knowledge
-			out[n] = c
-			n++
-		}
-	}
-	return out[:n]
+	return slices.DeleteFunc(out, func(c RuleChange) bool { return c.Remove && c.fresh && c.harmless() })
+}
+
+// harmless reports whether nothing of a rule that is removed can come back from the
+// store, which had no version of it before: none was ever given to it, or what a Save
+// that failed may have left has ended with the rule.
+func (c *RuleChange) harmless() bool {
+	return c.latest == 0 || c.ended && c.latest <= unixNano(c.Rule.Expires)
 }

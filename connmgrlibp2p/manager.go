@@ -21,6 +21,7 @@ import (
 type ConnManager struct {
 	core    *connmgr.Manager
 	notifee *notifee
+	gater   *Gater
 
 	// What the user asked for, and what the core was given for it. They differ
 	// where go-libp2p accepts what the core does not.
@@ -67,6 +68,7 @@ func NewConnManager(low, high int, opts ...Option) (*ConnManager, error) {
 	}
 	cm := &ConnManager{core: core, low: low, high: high, limits: core.Limits(), gracePeriod: cfg.gracePeriod}
 	cm.notifee = &notifee{core: core}
+	cm.gater = &Gater{core: core.Gater()}
 	return cm, nil
 }
 

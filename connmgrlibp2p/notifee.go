@@ -1,6 +1,8 @@
 package connmgrlibp2p
 
 import (
+	"net/netip"
+
 	"github.com/dep2p/connmgr"
 	"github.com/libp2p/go-libp2p/core/network"
 	ma "github.com/multiformats/go-multiaddr"
@@ -16,23 +18,21 @@ func (c conn) RemotePeer() connmgr.NodeID { return connmgr.NodeID(c.c.RemotePeer
 
 func (c conn) Stat() connmgr.ConnStat {
 	stat := c.c.Stat()
-	out := connmgr.ConnStat{Opened: stat.Opened, Streams: stat.NumStreams}
-	switch stat.Direction {
-	case network.DirInbound:
-		out.Direction = connmgr.DirInbound
-	case network.DirOutbound:
-		out.Direction = connmgr.DirOutbound
-	case network.DirUnknown:
-		out.Direction = connmgr.DirUnknown
-	}
-	return out
+	return connmgr.ConnStat{Direction: direction(stat.Direction), Opened: stat.Opened, Streams: stat.NumStreams}
 }
 
-// CloseWithReason closes the connection. Whatever the reason, the other side is
-// told what go-libp2p's manager tells it. An error is no failure if the connection
-// is closed all the same: a swarm reports trouble with the farewell that way.
-func (c conn) CloseWithReason(connmgr.Reason) error {
-	if err := c.c.CloseWithError(network.ConnGarbageCollected); err != nil && !c.c.IsClosed() {
+func (c conn) RemoteAddrPort() netip.AddrPort { return remoteAddrPort(c.c) }
+
+// CloseWithReason closes the connection. The other side is told that the gate did
+// it, or else what go-libp2p's manager tells it. An error is no failure if the
+// connection is closed all the same: a swarm reports trouble with the farewell that
+// way.
+func (c conn) CloseWithReason(reason connmgr.Reason) error {
+	code := network.ConnGarbageCollected
+	if reason == connmgr.ClosedBlocked || reason == connmgr.ClosedMisbehaved {
+		code = network.ConnGated
+	}
+	if err := c.c.CloseWithError(code); err != nil && !c.c.IsClosed() {
 		return err
 	}
 	return nil

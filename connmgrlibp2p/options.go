@@ -24,6 +24,8 @@ type config struct {
 	hardLimit     int // 0 if not set
 	memory        float64
 	logger        *slog.Logger
+	outboundFloor int
+	gate          connmgr.GateConfig
 }
 
 func defaultConfig() config {
@@ -105,8 +107,9 @@ func WithBudget(b connmgr.Budget) Option {
 	}
 }
 
-// WithHardLimit sets the number of connections above which newcomers lose the
-// shelter of their grace period; see [connmgr.Config.HardLimit]. It must not be
+// WithHardLimit sets the number of connections that inbound ones never exceed if the
+// node has the manager's gater, and above which newcomers lose the shelter of their
+// grace period; see [connmgr.Config.HardLimit]. It must not be
 // below the watermarks; math.MaxInt means no limit. Default is 1.5 times the high
 // watermark, and no limit with [connmgr.BudgetTrimmable], since go-libp2p's manager
 // has none.
@@ -137,6 +140,25 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
+// WithOutboundFloor sets the number of outbound connections below which trims do not
+// go; see [connmgr.Config.OutboundFloor]. Default 0: none.
+func WithOutboundFloor(n int) Option {
+	return func(cfg *config) error {
+		cfg.outboundFloor = n
+		return nil
+	}
+}
+
+// WithGate sets the rules and limits of the manager's gater, which takes effect when
+// the node is given [ConnManager.Gater]. Default is no rules, and no limit but the hard
+// limit.
+func WithGate(gate connmgr.GateConfig) Option {
+	return func(cfg *config) error {
+		cfg.gate = gate
+		return nil
+	}
+}
+
 // maxTagsPerPeer is generous: bitswap gives a peer one tag per session.
 const maxTagsPerPeer = 4096
 
@@ -159,6 +181,8 @@ func (cfg *config) newCore(limits connmgr.Limits) (*connmgr.Manager, error) {
 		MaxTagsPerPeer:  maxTagsPerPeer,
 		MemoryHighWater: cfg.memory,
 		Logger:          cfg.logger,
+		OutboundFloor:   cfg.outboundFloor,
+		Gate:            cfg.gate,
 	}
 	clk := cfg.clock
 	if d := cfg.decayer; d != nil {

@@ -1,6 +1,7 @@
 package connmgrtest
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -10,12 +11,13 @@ import (
 // This file holds the fake connection: what it says about itself, how it closes,
 // and how it can be made to misbehave.
 
-var _ connmgr.Conn = (*Conn)(nil)
+var _ connmgr.AddrConn = (*Conn)(nil)
 
-// Conn is a fake [connmgr.Conn]. Get one from [Host.Connect], or from [NewConn]
+// Conn is a fake [connmgr.AddrConn]. Get one from [Host.Connect], or from [NewConn]
 // if the test tells the manager itself.
 type Conn struct {
 	peer connmgr.NodeID
+	addr netip.AddrPort // zero is unknown
 	// host is nil for a connection made with NewConn; place is its index in the
 	// host's list.
 	host           *Host
@@ -60,6 +62,12 @@ func Streams(n int) Option {
 // Opened says when a connection was opened. Without it, it does not know.
 func Opened(at time.Time) Option {
 	return func(c *Conn) { c.stat.Opened = at }
+}
+
+// From makes a connection know the address of the other side. Without it, the
+// address is unknown.
+func From(addr netip.AddrPort) Option {
+	return func(c *Conn) { c.addr = addr }
 }
 
 // HangOnClose makes CloseWithReason hang until [Conn.Release].
@@ -107,6 +115,9 @@ func NewConn(peer connmgr.NodeID, options ...Option) *Conn {
 
 // RemotePeer returns the peer.
 func (c *Conn) RemotePeer() connmgr.NodeID { return c.peer }
+
+// RemoteAddrPort returns what [From] said, the zero AddrPort without it.
+func (c *Conn) RemoteAddrPort() netip.AddrPort { return c.addr }
 
 // Stat returns the direction, the time of opening and the number of streams.
 func (c *Conn) Stat() connmgr.ConnStat {
