@@ -190,6 +190,7 @@ func (d *door) tracked() (n int) {
 func (g *Gater) admit(who *subject, dir Direction, conn Conn) *refusal {
 	slot := connSlot{conn: conn, direction: directionOf(ConnStat{Direction: dir}), opened: g.m.table.now(), phase: phaseArriving}
 	if who.trusted {
+		slot.trusted = true
 		g.m.table.admit(who.peer, slot, places{hard: math.MaxInt, inbound: math.MaxInt, perPeer: math.MaxInt})
 		return nil
 	}

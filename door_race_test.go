@@ -324,6 +324,42 @@ func TestAPeerHasNoMoreConnectionsThanItMayForAnInstant(t *testing.T) {
 	l.expectEmpty(t)
 }
 
+// TestOnePlaceIsTakenByOne lets several goroutines ask at the very same moment, again and
+// again.
+func TestOnePlaceIsTakenByOne(t *testing.T) {
+	const goroutines, rounds = 3, 400
+	cfg := fullHouse(1)
+	cfg.ManualStart = true
+	l := newLobby(t, cfg)
+	var round, asked, passed atomic.Int64
+	var all sync.WaitGroup
+	for i := range goroutines {
+		all.Go(func() {
+			peer := peerID(i)
+			for r := range int64(rounds) {
+				for round.Add(1); round.Load() < (r+1)*goroutines; { // until all are here
+					runtime.Gosched()
+				}
+				c := connmgrtest.NewConn(peer)
+				err := l.g.InterceptUpgraded(connmgr.DirInbound, peer, nowhere, c)
+				if err == nil {
+					passed.Add(1)
+				}
+				for asked.Add(1); asked.Load() < (r+1)*goroutines; { // until all have an answer
+					runtime.Gosched()
+				}
+				if err == nil {
+					l.g.Release(peer, c)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := passed.Load(); n != rounds {
+		t.Errorf("%d of %d newcomers got the only place in %d rounds, want one in each", n, goroutines*rounds, rounds)
+	}
+}
+
 func TestLimitsAndRulesThatChangeInAFloodLeaveNothingBehind(t *testing.T) {
 	limits := connmgr.GateLimits{MaxInbound: 20, MaxPerPeer: 4, PerPrefix: []connmgr.PrefixLimit{{IPv4: 24, MaxConns: 6}}}
 	l := newLobby(t, connmgr.Config{LowWater: 10, HighWater: 20, HardLimit: 40, SilencePeriod: time.Millisecond, Gate: connmgr.GateConfig{Limits: limits}})

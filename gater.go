@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // This file holds the gate: five checkpoints at which a host asks whether a
@@ -58,9 +57,9 @@ type Gater struct {
 	room    *room
 	ladder  *ladder // nil if it is off
 	counts  gateCounts
-	// nextSweep is the soonest that expired rules are looked for again. It is the
-	// background loop's.
-	nextSweep time.Time
+	// nextSweep is the soonest that expired rules are looked for again, in Unix
+	// nanoseconds.
+	nextSweep atomic.Int64
 }
 
 // newGater makes the gate of a manager, with the rules of the store.
@@ -188,7 +187,11 @@ func (g *Gater) knock(cp Checkpoint, s *subject) *DeniedError {
 	if s.trusted || len(g.door.limits.Load().PerPrefix) == 0 {
 		return nil
 	}
-	if r := g.door.knock(s.addr.Addr(), g.m.table.now()); r != nil {
+	r := g.door.knock(s.addr.Addr(), g.m.table.now())
+	if r != nil && r.outcome == OverPrefixLimit && g.room.recount(g.m) {
+		r = g.door.knock(s.addr.Addr(), g.m.table.now())
+	}
+	if r != nil {
 		return g.refuse(cp, s, r)
 	}
 	return nil

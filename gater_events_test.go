@@ -72,6 +72,10 @@ func TestABlockClosesTheConnectionsItIsAbout(t *testing.T) {
 				m.Protect("both", "x")
 				sub := m.Subscribe(100)
 				block(t, m, tt.block)
+				if open := host.Len(); open != 7-total(tt.closes) {
+					t.Errorf("when Block of %v returned, %d connections were open, want %d", tt.block, open, 7-total(tt.closes))
+				}
+				synctest.Wait() // the verdicts may come a moment later
 
 				closed, peers := map[connmgr.NodeID]int{}, uint64(0)
 				for _, c := range host.Closed() {
@@ -100,6 +104,13 @@ func TestABlockClosesTheConnectionsItIsAbout(t *testing.T) {
 			})
 		}
 	}
+}
+
+func total(conns map[connmgr.NodeID]int) (sum int) {
+	for _, n := range conns {
+		sum += n
+	}
+	return sum
 }
 
 func TestAConnectionWithoutAnAddressIsClosedForItsPeerAlone(t *testing.T) {
@@ -166,6 +177,7 @@ func TestAConnectionThatHangsInItsCloseDelaysABlockByLittle(t *testing.T) {
 		if took := <-done; took > 5*time.Second/4 {
 			t.Errorf("Block took %v, want not much more than a second", took)
 		}
+		synctest.Wait()
 		if s := m.Stats(); s.HangingPeers != 1 || s.Closing != 1 || s.ClosedPeers[connmgr.ClosedBlocked] != 101 {
 			t.Errorf("hanging peers %d, closing %d, closed %v; want 1, 1 and 101 peers", s.HangingPeers, s.Closing, s.ClosedPeers)
 		}
@@ -270,6 +282,7 @@ func TestABlockTriesAgainWhatWouldNotClose(t *testing.T) {
 		sub := m.Subscribe(100)
 		block(t, m, connmgr.PeerTarget("fails"))
 		block(t, m, connmgr.PeerTarget("panics"))
+		synctest.Wait()
 		if s := m.Stats(); s.CloseErrors != 2 || s.Panics != 1 || s.Conns != 2 || s.Closing != 0 || len(closedEvents(sub)) != 0 || len(s.ClosedPeers) != 0 {
 			t.Errorf("stats %+v; want two close errors, a panic, and nothing told as closed", s)
 		}
@@ -277,6 +290,7 @@ func TestABlockTriesAgainWhatWouldNotClose(t *testing.T) {
 		panics.SetOnClose(nil)
 		block(t, m, connmgr.PeerTarget("fails"))
 		block(t, m, connmgr.PeerTarget("panics"))
+		synctest.Wait()
 		if host.Len() != 0 || m.Stats().ClosedPeers[connmgr.ClosedBlocked] != 2 {
 			t.Errorf("blocked again, %v are open, and %v counted; want none and 2", openPeers(host), m.Stats().ClosedPeers)
 		}

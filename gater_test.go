@@ -209,7 +209,8 @@ func TestTheMostSpecificPrefixDecides(t *testing.T) {
 		deny(prefix("10.0.0.0/8")), allow(prefix("10.1.0.0/16")), deny(prefix("10.1.2.0/24")), allow(addr("10.1.2.3")),
 		allow(prefix("172.16.0.0/12")), deny(addr("172.16.0.1")),
 		allow(prefix("198.51.100.0/24")), deny(prefix("198.51.100.0/24")), // of equal length, deny wins
-		deny(prefix("203.0.113.0/24")), connmgr.Rule{Effect: connmgr.Allow, Target: prefix("203.0.113.0/24"), Origin: "another"},
+		deny(prefix("203.0.113.0/24")), from(allow(prefix("203.0.113.0/24")), "another"), from(allow(prefix("203.0.113.0/24")), "a third"),
+		allow(prefix("203.0.113.128/25")), from(deny(prefix("203.0.113.128/25")), "another"), from(allow(prefix("203.0.113.128/25")), "a third"),
 		deny(prefix("::/0")), allow(prefix("2001:db8::/32")), deny(prefix("2001:db8:0:0:8000::/65")),
 	)
 	for _, tt := range []struct {
@@ -228,6 +229,7 @@ func TestTheMostSpecificPrefixDecides(t *testing.T) {
 		{"172.16.0.2", passes},
 		{"198.51.100.9", prefix("198.51.100.0/24")},
 		{"203.0.113.9", prefix("203.0.113.0/24")},
+		{"203.0.113.200", prefix("203.0.113.128/25")},
 		{"2001:db9::1", prefix("::/0")},
 		{"2001:db8::1", passes},
 		{"2001:db8::8000:0:0:1", prefix("2001:db8:0:0:8000::/65")},
@@ -311,8 +313,7 @@ func TestLookupNamesTheRulesThatDecide(t *testing.T) {
 	soon, later := time.Now().Add(time.Hour), time.Now().Add(2*time.Hour)
 	g := gateWith(
 		t,
-		connmgr.Rule{Target: connmgr.PeerTarget("bad"), Expires: soon, Origin: "one"},
-		connmgr.Rule{Target: connmgr.PeerTarget("bad"), Expires: later, Origin: "two"},
+		with(denyPeer("bad"), soon, "one"), with(denyPeer("bad"), later, "two"), with(denyPeer("bad"), soon, "three"),
 		allow(connmgr.PeerTarget("bad")), allow(connmgr.PeerTarget("good")),
 		deny(prefix("10.0.0.0/8")), allow(prefix("10.1.0.0/16")), deny(connmgr.PortTarget(25)), allow(connmgr.PortTarget(80)),
 	)

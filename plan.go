@@ -56,6 +56,9 @@ type PeerState struct {
 	Outbound int32
 	// Protected says whether somebody protects it.
 	Protected bool
+	// Trusted says whether a rule let it pass the limits at the door. The hard limit
+	// does not close such a peer in its grace.
+	Trusted bool
 }
 
 // Score returns the score of a peer: its tag sum, with the bonuses that it
@@ -125,7 +128,7 @@ func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Tr
 		case inGrace:
 			plan.InGrace += conns
 			p.reasons[i] = KeptInGrace
-			if trigger == TriggerHardLimit {
+			if trigger == TriggerHardLimit && !s.Trusted {
 				p.inGrace.add(policy, peers, int32(i), age)
 			}
 		default:

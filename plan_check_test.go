@@ -115,7 +115,7 @@ func (in planInput) checkAgainstRules(t *testing.T, plan Plan) {
 	for _, p := range in.peers {
 		peers = append(peers, reference.Peer{
 			ID: string(p.ID), Since: p.Since, TagSum: p.TagSum, Connections: int(p.Conns),
-			Streams: int(p.Streams), Outbound: int(p.Outbound), Protected: p.Protected,
+			Streams: int(p.Streams), Outbound: int(p.Outbound), Protected: p.Protected, Trusted: p.Trusted,
 		})
 	}
 	trigger := reference.Normal
@@ -244,7 +244,11 @@ func (in planInput) checkCut(t *testing.T, plan Plan) {
 		want[v.Reason] = v.Score // the last one has the highest
 	}
 	for reason := range want {
-		if !slices.Contains(plan.reasons, keptInstead[reason]) {
+		alternative := false
+		for i, kept := range plan.reasons { // a trusted newcomer is none
+			alternative = alternative || kept == keptInstead[reason] && !(kept == KeptInGrace && in.peers[i].Trusted)
+		}
+		if !alternative {
 			want[reason] = math.MaxInt
 		}
 	}

@@ -118,6 +118,7 @@ func decodePlanPeer(i int, b []byte, scores int) PeerState {
 		ID:        NodeID(strconv.Itoa(i)),
 		Outbound:  int32(b[0] & 1),
 		Protected: b[0]&6 == 6,
+		Trusted:   b[2]&48 == 48,
 		TagSum:    int(int8(b[1])) % scores,
 		Conns:     1,
 		Since:     planTime.Add(-time.Duration(b[2]%16)*planGrace/4 + time.Duration(b[2]>>6) - 1),

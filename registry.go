@@ -85,6 +85,8 @@ type connSlot struct {
 	// phase says whether the connection is arriving, open or closing; see closing.go.
 	phase     uint32
 	direction Direction
+	// trusted says that a rule let it pass the limits at the door.
+	trusted bool
 }
 
 // rare is the part of a record that most peers do without.

@@ -172,6 +172,7 @@ func (g *Gater) applyThen(ctx context.Context, changes []RuleChange, inForce fun
 	inForce()
 	// Rules that were there already may have connections that would not close then.
 	g.closeDenied(changes)
+	g.sweepRules(g.m.cfg.Clock.Now())
 	return removed, g.keeper.wait(ctx, round)
 }
 
@@ -208,16 +209,21 @@ func (g *Gater) Rules() iter.Seq[Rule] {
 const sweepSpacing = time.Minute
 
 // sweep forgets rules that have expired, here and in the store, and misbehaviour of
-// long ago, and has changes saved that could not be before. The background loop calls it, nobody else.
+// long ago, and has changes saved that could not be before.
 func (g *Gater) sweep() {
 	g.keeper.retry()
 	now := g.m.cfg.Clock.Now()
 	g.ladder.sweep(now)
-	set := g.rules.Load()
-	if now.UnixNano() < set.nextExpiry || now.Before(g.nextSweep) {
+	g.sweepRules(now)
+}
+
+// sweepRules forgets rules that have expired. The background loop calls it, and, for
+// managers that have none, whoever changes rules.
+func (g *Gater) sweepRules(now time.Time) {
+	set, soonest := g.rules.Load(), g.nextSweep.Load()
+	if now.UnixNano() < max(set.nextExpiry, soonest) || !g.nextSweep.CompareAndSwap(soonest, now.Add(sweepSpacing).UnixNano()) {
 		return
 	}
-	g.nextSweep = now.Add(sweepSpacing)
 	var changes []RuleChange
 	next := int64(neverExpires)
 	for r := range set.all() {

@@ -177,12 +177,15 @@ func TestAddingAgainChangesTheEnd(t *testing.T) {
 		g := m.Gater()
 		for _, target := range []connmgr.Target{connmgr.PeerTarget("alice"), prefix("10.0.0.0/8"), connmgr.PortTarget(4001)} {
 			refused := func() bool { return g.InterceptAddrDial("alice", addrPort("10.0.0.1")) != nil }
-			for _, d := range []time.Duration{time.Hour, 2 * time.Hour, time.Minute, 0, time.Second} {
-				if err := g.Block(context.Background(), target, d, fmt.Sprint(d)); err != nil {
+			add(t, g, with(deny(target), time.Now().Add(time.Minute), ""), deny(target)) // the later counts
+			expectInForce(t, g, deny(target))
+			for i, d := range []time.Duration{time.Hour, 2 * time.Hour, time.Minute, 0, 0, time.Second} {
+				want := deny(target)
+				want.Reason = fmt.Sprint("reason ", i)
+				if err := g.Block(context.Background(), target, d, want.Reason); err != nil {
 					t.Fatal(err)
 				}
-				want := deny(target)
-				if want.Reason = fmt.Sprint(d); d > 0 {
+				if d > 0 {
 					want.Expires = time.Now().Add(d)
 				}
 				expectInForce(t, g, want)

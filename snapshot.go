@@ -57,6 +57,7 @@ func (r *registry) peerStateLocked(s *shard, rec *record, now instant) (p PeerSt
 		if rec.conn.direction == DirOutbound {
 			p.Outbound = 1
 		}
+		p.Trusted = rec.conn.trusted
 		return p, rec.conn.conn
 	}
 	rec.eachConn(func(slot *connSlot) {
@@ -67,6 +68,7 @@ func (r *registry) peerStateLocked(s *shard, rec *record, now instant) (p PeerSt
 		if slot.direction == DirOutbound {
 			p.Outbound++
 		}
+		p.Trusted = p.Trusted || slot.trusted
 		if first == nil {
 			first = slot.conn
 		}

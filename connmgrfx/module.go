@@ -74,6 +74,10 @@ type Params struct {
 	// Host is the owner of the connections. Without it Config.Host is, which may
 	// be nil. To have both is an error.
 	Host connmgr.Host `optional:"true"`
+	// Rules keeps the gate's rules across restarts. Without it Config.Gate.Store does,
+	// which may be nil. To have both is an error. It is loaded when the manager is made;
+	// whoever provides it closes it in a stop hook, which runs after the manager's.
+	Rules connmgr.RuleStore `optional:"true"`
 	// Logger is used unless Config.Logger is set: that one was chosen for the
 	// manager, this one for the app.
 	Logger *slog.Logger `optional:"true"`
@@ -86,6 +90,9 @@ type Result struct {
 	// Manager is the manager. Before the app starts and after it has stopped it
 	// can be called like any other, but does nothing by itself.
 	Manager *connmgr.Manager
+	// Gater is Manager.Gater(), for the part of the app that opens and accepts
+	// connections, and for those that block or report peers.
+	Gater *connmgr.Gater
 	// Tags is Manager.Tags(), for parts of the app that only tag peers.
 	Tags *connmgr.TagStore
 	// Protections is Manager.Protections(), for parts that only protect peers.
@@ -94,7 +101,8 @@ type Result struct {
 
 // New makes a manager whose background work runs between the start and the stop
 // of the app. It fails if the configuration is out of range, with an error that
-// names the field and its value, and if there are two hosts.
+// names the field and its value, if there are two hosts or two stores of rules, and if
+// the rules cannot be loaded.
 //
 // [Module] calls it once. An app that wants a second manager calls it in a
 // constructor of its own and gives the result a name.
@@ -105,8 +113,14 @@ func New(p Params) (Result, error) {
 		return Result{}, errors.New("connmgr: Params.Lifecycle is nil: the manager would never start")
 	case cfg.Host != nil && p.Host != nil:
 		return Result{}, fmt.Errorf("connmgr: two hosts: Config.Host is a %T, and the app provides a %T as connmgr.Host; set only one", cfg.Host, p.Host)
-	case p.Host != nil:
+	case cfg.Gate.Store != nil && p.Rules != nil:
+		return Result{}, fmt.Errorf("connmgr: two stores of rules: Config.Gate.Store is a %T, and the app provides a %T as connmgr.RuleStore; set only one", cfg.Gate.Store, p.Rules)
+	}
+	if p.Host != nil {
 		cfg.Host = p.Host
+	}
+	if p.Rules != nil {
+		cfg.Gate.Store = p.Rules
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = p.Logger
@@ -128,5 +142,5 @@ func New(p Params) (Result, error) {
 		},
 		OnStop: func(context.Context) error { return m.Close() },
 	})
-	return Result{Manager: m, Tags: m.Tags(), Protections: m.Protections()}, nil
+	return Result{Manager: m, Gater: m.Gater(), Tags: m.Tags(), Protections: m.Protections()}, nil
 }

@@ -9,33 +9,30 @@ import (
 
 // This file reads the IP address out of a multiaddr.
 
-// addrPort returns the address and port at which a multiaddr begins, and the zero
+// addrPort returns the address and port with which a multiaddr begins, and the zero
 // AddrPort if it begins with something else, such as a DNS name, or is relayed: the
 // address in front of /p2p-circuit is the relay's. It allocates nothing.
-func addrPort(m ma.Multiaddr) (out netip.AddrPort) {
-	var addr netip.Addr
-	var port uint16
+func addrPort(m ma.Multiaddr) netip.AddrPort {
 	for i := range m {
-		switch c := &m[i]; c.Code() {
-		case ma.P_IP4, ma.P_IP6:
-			if !addr.IsValid() {
-				addr, _ = netip.AddrFromSlice(c.RawValue())
-			}
-		case ma.P_TCP, ma.P_UDP:
-			if b := c.RawValue(); port == 0 && len(b) == 2 {
-				port = uint16(b[0])<<8 | uint16(b[1])
-			}
-		case ma.P_IP6ZONE: // comes before its address, and is not judged
-		case ma.P_CIRCUIT:
+		if m[i].Code() == ma.P_CIRCUIT {
 			return netip.AddrPort{}
-		default:
-			if !addr.IsValid() {
-				return netip.AddrPort{}
-			}
 		}
 	}
-	if !addr.IsValid() {
+	for len(m) > 0 && m[0].Code() == ma.P_IP6ZONE { // zones are not judged
+		m = m[1:]
+	}
+	if len(m) == 0 || m[0].Code() != ma.P_IP4 && m[0].Code() != ma.P_IP6 {
 		return netip.AddrPort{}
+	}
+	addr, ok := netip.AddrFromSlice(m[0].RawValue())
+	if !ok {
+		return netip.AddrPort{}
+	}
+	var port uint16
+	if len(m) > 1 && (m[1].Code() == ma.P_TCP || m[1].Code() == ma.P_UDP) {
+		if b := m[1].RawValue(); len(b) == 2 {
+			port = uint16(b[0])<<8 | uint16(b[1])
+		}
 	}
 	return netip.AddrPortFrom(addr, port)
 }

@@ -79,7 +79,11 @@ func (g *Gater) InterceptUpgraded(c network.Conn) (allow bool, reason control.Di
 	if g.alone != nil {
 		return g.alone.upgraded(g.core, dir, id, c), 0
 	}
-	return g.core.InterceptUpgraded(dir, id, remoteAddrPort(c), conn{c}) == nil, 0
+	var inbound connmgr.Conn
+	if dir != connmgr.DirOutbound { // the others take no place at the door
+		inbound = conn{c}
+	}
+	return g.core.InterceptUpgraded(dir, id, remoteAddrPort(c), inbound) == nil, 0
 }
 
 // release gives back the place of a connection that another gater refused.

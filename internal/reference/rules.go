@@ -33,7 +33,7 @@ type Peer struct {
 	Since                        time.Time
 	TagSum, Connections, Streams int
 	Outbound                     int // of the connections
-	Protected                    bool
+	Protected, Trusted           bool
 }
 
 // Trigger is what the plan is for, as far as the rules care.
@@ -183,7 +183,9 @@ func (r Rules) Plan(peers []Peer, now time.Time, trigger Trigger) Outcome {
 	// hard limit, in-grace unprotected peers go by the same order until the total
 	// is at high water."
 	if left := out.Total - out.Freed; trigger == HardLimit && left > r.HardLimit {
-		take(newcomers, left-r.HighWater, OverHardLimit)
+		// "An allow rule also exempts from the limits."
+		untrusted := slices.DeleteFunc(slices.Clone(newcomers), func(p Peer) bool { return p.Trusted })
+		take(untrusted, left-r.HighWater, OverHardLimit)
 	}
 	// "Trigger force: unprotected first, then protected, until low water is
 	// reached."

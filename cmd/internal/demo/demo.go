@@ -1,6 +1,7 @@
 // Package demo shows connmgr at work on real libp2p nodes: one that is guarded,
-// and a crowd that connects to it over TCP and QUIC on loopback. At the end it
-// asks the crowd whether the promises were kept.
+// and a crowd that connects to it over TCP and QUIC on loopback; then another one, at
+// whose gate some are refused. It asks the nodes that dialled whether the promises
+// were kept.
 package demo
 
 import (
@@ -46,9 +47,14 @@ func Run(ctx context.Context, opts Options, out io.Writer) error {
 	var report Report
 	if err == nil {
 		report, err = d.judge(ctx)
+	}
+	d.screen.rest() // what comes now is another node, and farewells
+	if err == nil {
+		var atTheGate []Promise
+		atTheGate, err = d.playGate(ctx)
+		report.Promises = append(report.Promises, atTheGate...)
 		report.Seconds = time.Since(started).Seconds()
 	}
-	d.screen.rest() // what comes now is farewells
 	d.tearDown()
 	<-watched // the last trims are told before the outcome
 	switch {
@@ -68,6 +74,7 @@ type performance struct {
 	opts     Options
 	screen   *screen
 	cm       *connmgrlibp2p.ConnManager
+	rng      *rand.ChaCha8
 	stage    *stage
 	guarded  host.Host
 	crowd    crowd
@@ -81,6 +88,7 @@ func setUp(ctx context.Context, opts Options, out io.Writer) (*performance, erro
 	var seed [32]byte
 	binary.LittleEndian.PutUint64(seed[:], opts.Seed)
 	rng := rand.NewChaCha8(seed)
+	d.rng = rng
 
 	var err error
 	d.cm, err = connmgrlibp2p.NewConnManager(opts.Low, opts.High,
