@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/creack/pty v1.1.24
 	github.com/dep2p/connmgr v0.0.0
+	github.com/dep2p/connmgr/connmgrbolt v0.0.0
 	github.com/dep2p/connmgr/connmgrlibp2p v0.0.0
 	github.com/libp2p/go-libp2p v0.51.0
 	github.com/multiformats/go-multiaddr v0.16.1
@@ -12,6 +13,8 @@ require (
 	github.com/spf13/cobra v1.10.2
 	golang.org/x/term v0.47.0
 )
+
+require go.etcd.io/bbolt v1.5.0 // indirect
 
 require (
 	filippo.io/bigmod v0.1.1-0.20260103110540-f8a47775ebe5 // indirect
@@ -83,7 +86,7 @@ require (
 	github.com/quic-go/quic-go v0.64.1 // indirect
 	github.com/quic-go/webtransport-go v0.13.0 // indirect
 	github.com/spaolacci/murmur3 v1.1.0 // indirect
-	github.com/spf13/pflag v1.0.9 // indirect
+	github.com/spf13/pflag v1.0.10 // indirect
 	github.com/wlynxg/anet v0.0.5 // indirect
 	go.uber.org/dig v1.19.0 // indirect
 	go.uber.org/fx v1.24.0 // indirect
@@ -106,5 +109,6 @@ require (
 
 replace (
 	github.com/dep2p/connmgr => ../
+	github.com/dep2p/connmgr/connmgrbolt => ../connmgrbolt
 	github.com/dep2p/connmgr/connmgrlibp2p => ../connmgrlibp2p
 )

@@ -65,7 +65,7 @@ func watch(h host.Host, counts func(network.Conn) bool) (stop func() (most, samp
 func isInbound(c network.Conn) bool { return c.Stat().Direction == network.DirInbound }
 
 // flood has hosts dial one host again and again, all at once, half of them over TCP and
-// half over QUIC. Every other time a host hangs up itself; otherwise it dials again
+// half over QUIC. Every third time a host hangs up itself; otherwise it dials again
 // when it has been thrown out.
 func flood(t *testing.T, to host.Host, from []host.Host, rounds int, before func(peer.ID)) {
 	t.Helper()
@@ -77,9 +77,9 @@ func flood(t *testing.T, to host.Host, from []host.Host, rounds int, before func
 				h.Network().(*swarm.Swarm).Backoff().Clear(to.ID())
 				before(h.ID())
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
-				err := h.Connect(ctx, addrs)
+				err := h.Connect(ctx, addrs) // returns when both have talked, or it is closed
 				cancel()
-				if err == nil && (i+round)%2 == 0 {
+				if err == nil && (i+round)%3 == 0 {
 					_ = h.Network().ClosePeer(to.ID())
 				}
 			}
@@ -101,7 +101,7 @@ func newOnBoth(t *testing.T, opts ...golibp2p.Option) host.Host {
 // TestTheHardLimitHoldsAtEveryInstant floods a host with tagged, protected, trusted and
 // other peers.
 func TestTheHardLimitHoldsAtEveryInstant(t *testing.T) {
-	const hard, rounds, dialers, trusted = 20, 6, 60, 5
+	const hard, rounds, dialers, trusted = 20, 4, 60, 5
 	cm := newManager(t, hard, hard, connmgrlibp2p.WithHardLimit(hard))
 	guarded := newOnBoth(t, golibp2p.ConnectionManager(cm), golibp2p.ConnectionGater(cm.Gater()))
 	crowd := make([]host.Host, dialers)

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -46,7 +47,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "connmgr: interrupted")
 		return exitInterrupted
 	case errors.As(err, &failure):
-		fmt.Fprintf(stderr, "connmgr: %v\n", failure.err)
+		for line := range strings.Lines(failure.Error() + "\n") { // one for each that failed
+			fmt.Fprintf(stderr, "connmgr: %s", strings.TrimPrefix(line, "connmgr: "))
+		}
 		return exitFailed
 	default: // everything else comes from reading the command line
 		fmt.Fprintf(stderr, "connmgr: %v (see '%s --help')\n", err, called(root, args))
@@ -79,6 +82,6 @@ func newRoot() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	root.AddCommand(newDemo())
+	root.AddCommand(newDemo(), newRules())
 	return root
 }
