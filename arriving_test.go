@@ -92,6 +92,7 @@ func TestNobodyPlansForAConnectionThatIsArriving(t *testing.T) {
 			for range 3 {
 				guests = append(guests, l.mustArrive(t, "a"))
 			}
+			advance(time.Second)
 			if plan := l.m.DryRun(connmgr.TriggerForce); plan.Total != 0 || plan.Peers() != 0 {
 				t.Errorf("hosted %v: a plan has %d connections of %d peers, want none", hosted, plan.Total, plan.Peers())
 			}

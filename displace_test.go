@@ -204,6 +204,43 @@ func firstToGo(policy connmgr.Policy, peers connmgr.Snapshot) (first connmgr.Nod
 	return ""
 }
 
+// However many there are who rank lower but may not go, the one who may is found.
+func TestOneAmongManyWhoStayIsFound(t *testing.T) {
+	for _, kind := range []string{"protected", "outbound", "trusted"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const many = 200
+				l := newLobby(t, fullHouse(many+1))
+				l.dialIn(t, "may go")
+				l.m.TagPeer("may go", "a", 10)
+				for i := range many {
+					id, dir := peerID(i), connmgr.DirInbound
+					var err error
+					switch kind {
+					case "protected":
+						l.m.Protect(id, "x")
+					case "outbound":
+						dir = connmgr.DirOutbound
+					case "trusted":
+						err = l.g.Add(t.Context(), connmgr.Rule{Effect: connmgr.Allow, Target: connmgr.PeerTarget(id)})
+					}
+					if err == nil {
+						_, err = l.enter(dir, id, nowhere)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				l.m.TagPeer("new", "a", 50)
+				_, err := l.enter(connmgr.DirInbound, "new", nowhere)
+				if closed := l.closedPeers(); err != nil || !slices.Equal(closed, []connmgr.NodeID{"may go"}) {
+					t.Errorf("%v went, and the newcomer got %v; want the only one to go that may", closed, err)
+				}
+			})
+		})
+	}
+}
+
 func TestAtTheInboundLimitInboundOnesGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := tight(100, 100)

@@ -22,8 +22,9 @@ type RuleStore interface {
 	// cannot be read it returns an error that names the file or key, since a node
 	// that starts without a part of its rules has lost them without notice.
 	Load(ctx context.Context) ([]Rule, error)
-	// Save makes changes durable before it returns: all of them, or none and an
-	// error. No two changes are about the same rule. The slice is the caller's.
+	// Save makes changes durable before it returns. After an error each rule is as it
+	// was or as it was to be; the gater hands over the same changes again. No two
+	// changes are about the same rule. The slice is the caller's.
 	Save(ctx context.Context, changes []RuleChange) error
 }
 

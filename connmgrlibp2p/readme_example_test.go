@@ -12,13 +12,13 @@ import (
 
 // The code of the README.
 func Example() {
-	friend, helper := peer.ID("friend"), peer.ID("helper")
+	friend, helper, spammer := peer.ID("friend"), peer.ID("helper"), peer.ID("spammer")
 
 	cm, err := connmgrlibp2p.NewConnManager(100, 400) // watermarks, in connections
 	if err != nil {
 		log.Fatal(err)
 	}
-	node, err := libp2p.New(libp2p.ConnectionManager(cm))
+	node, err := libp2p.New(libp2p.ConnectionManager(cm), libp2p.ConnectionGater(cm.Gater()))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -26,6 +26,7 @@ func Example() {
 
 	cm.Protect(friend, "friend")     // is not closed
 	cm.TagPeer(helper, "useful", 10) // ranks above peers with less
+	cm.Gater().BlockPeer(spammer)    // is refused, and closed if it is connected
 	why, _ := cm.Core().Explain(connmgr.NodeID(helper), connmgr.TriggerManual)
 	fmt.Println(why.Verdict)
 
