@@ -70,17 +70,16 @@ func (g *Gater) makeRoom(peer NodeID, slot connSlot, most places, why Outcome) O
 		if needed := max(g.m.table.heads.all()-most.hard, g.m.table.heads.inbound()-most.inbound) + 1; int(candidate.Conns) < needed {
 			return why
 		}
-		e, ok := g.evictWhole(&candidate)
-		if !ok { // it has changed meanwhile
+		e := g.evictWhole(&candidate)
+		if e == nil { // it has changed meanwhile
 			continue
 		}
-		leaves := e.conns[0]
-		closed := g.m.evict([]eviction{e}, TriggerNewcomer)
-		if closed > 0 {
+		if g.m.evict(TriggerNewcomer, e) > 0 {
 			g.room.displaced.Add(1)
 		}
-		// Others may stand at the door, so the place is handed over.
-		if g.m.table.hasLeft(candidate.ID, leaves) {
+		// Others may stand at the door, so the place of the first is handed over.
+		first := e.first.Load()
+		if first == firstClosed || first == 0 && g.m.table.hasLeft(candidate.ID, e.conns[0]) {
 			return g.m.table.takeOver(peer, slot, most)
 		}
 	}
@@ -217,26 +216,34 @@ func (m *Manager) pause(d time.Duration) bool {
 }
 
 // lowestInbound returns the first to go of those who may go for a newcomer, in
-// order, at least one and not nil.
+// order; not nil.
 func (m *Manager) lowestInbound(n int) []PeerState {
 	_ = m.refresh() // logged and counted
 	w := m.workspace()
 	defer m.putBack(w)
 	w.scan.read(m.table)
 	look := func(peers []int32) { w.scan.look(m, peers) }
-	first := w.planner.firstInbound(m.policy(), w.scan.peers, m.cfg.Clock.Now(), n, look)
-	lowest := make([]PeerState, 0, len(first))
-	for _, v := range first {
-		lowest = append(lowest, w.scan.peers[v.peer])
+	lowest := make([]PeerState, 0, n)
+	for wanted := n; ; wanted *= 8 { // all of those that were found may be trusted
+		found := 0
+		for _, v := range w.planner.firstInbound(m.policy(), w.scan.peers, m.cfg.Clock.Now(), wanted, look) {
+			p := w.scan.peers[v.peer]
+			found += int(p.Conns)
+			if len(lowest) < n && !m.gater.trusts(p.ID) {
+				lowest = append(lowest, p)
+			}
+		}
+		if len(lowest) > 0 || found < wanted {
+			return lowest
+		}
 	}
-	return lowest
 }
 
 // evictWhole marks all connections of a peer as closing that is to make room, unless
-// it is trusted or has changed since it was found.
-func (g *Gater) evictWhole(found *PeerState) (e eviction, ok bool) {
-	if _, trusted := g.addrsOf(found.ID); trusted {
-		return eviction{}, false
+// it is trusted or has changed since it was found; nil then.
+func (g *Gater) evictWhole(found *PeerState) *eviction {
+	if g.trusts(found.ID) {
+		return nil
 	}
 	r, policy := g.m.table, g.m.policy()
 	now := r.now()
@@ -244,17 +251,30 @@ func (g *Gater) evictWhole(found *PeerState) (e eviction, ok bool) {
 	defer s.mu.Unlock()
 	rec := s.findLocked(found.ID)
 	if rec == nil {
-		return eviction{}, false
+		return nil
 	}
 	state, _ := r.peerStateLocked(s, rec, now)
 	state.Streams = found.Streams
 	if !state.Since.Equal(found.Since) || state.Protected || state.Outbound > 0 || policy.Score(&state) > policy.Score(found) {
-		return eviction{}, false
+		return nil
 	}
-	e.verdict = Verdict{Peer: found.ID, Reason: ClosedDisplaced, Score: policy.Score(&state), Rank: 1}
-	if e.conns = r.beginCloseLocked(s, rec); len(e.conns) == 0 {
-		return eviction{}, false
+	e := &eviction{
+		verdict: Verdict{Peer: found.ID, Reason: ClosedDisplaced, Score: policy.Score(&state), Rank: 1},
+		conns:   r.beginCloseLocked(s, rec),
+	}
+	if len(e.conns) == 0 {
+		return nil
 	}
 	rec.slot(e.conns[0]).leave()
-	return e, true
+	return e
+}
+
+// trusts reports whether an allow rule is about a peer, by ID or by the address of a
+// connection that it has.
+func (g *Gater) trusts(peer NodeID) bool {
+	if g.rules.Load().count == 0 {
+		return false
+	}
+	_, trusted := g.addrsOf(peer)
+	return trusted
 }

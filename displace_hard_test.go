@@ -1,7 +1,10 @@
 package connmgr_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -149,6 +152,46 @@ func TestOneThatHangsIsGivenUpAndTheNextOneGoes(t *testing.T) {
 		}
 	})
 }
+
+// Many a Close reports trouble with its farewell, and closes. Here that the connection is
+// gone is reported between the error and what the door makes of it.
+func TestOneThatFailsToCloseAndIsGoneAllTheSameLeavesOnePlace(t *testing.T) {
+	var goneNow func()
+	cfg := fullHouse(2)
+	cfg.Logger = slog.New(whenLogged{func() { goneNow() }})
+	l := newLobby(t, cfg)
+	first := l.dialIn(t, peerID(0), connmgrtest.FailOnClose(errors.New("broken pipe")))
+	second := l.dialIn(t, peerID(1))
+	tagMany(l.m, 2)
+	goneNow = first.leave // the first time that the manager has something to log
+	l.m.TagPeer("new", "a", 50)
+	third := l.dialIn(t, "new")
+	var more []*guest
+	for i := range 5 {
+		if v, err := l.enter(connmgr.DirInbound, connmgr.NodeID(fmt.Sprint("equal", i)), nowhere); err == nil {
+			more = append(more, v)
+		}
+	}
+	l.expectMost(t, "all", 2)
+	for _, v := range append(more, second, third) {
+		v.leave()
+	}
+	if l.expectEmpty(t); t.Failed() {
+		return // counts below zero must not be searched
+	}
+	l.dialIn(t, "a")
+	l.dialIn(t, "b")
+	_, err := l.enter(connmgr.DirInbound, "c", nowhere)
+	expectRefusal(t, "one too many, after all that", err, connmgr.OverHardLimit)
+}
+
+// whenLogged is a log that calls a function instead of writing.
+type whenLogged struct{ then func() }
+
+func (whenLogged) Enabled(context.Context, slog.Level) bool    { return true }
+func (w whenLogged) Handle(context.Context, slog.Record) error { w.then(); return nil }
+func (w whenLogged) WithAttrs([]slog.Attr) slog.Handler        { return w }
+func (w whenLogged) WithGroup(string) slog.Handler             { return w }
 
 // InterceptUpgraded promises that it takes not much longer than a second. Strangers
 // choose how many of the lowest-ranked hang.

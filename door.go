@@ -214,18 +214,11 @@ func (g *Gater) tryAdmit(who *subject, slot connSlot) *refusal {
 	if outcome == OverHardLimit || outcome == OverInboundLimit {
 		outcome = g.makeRoom(who.peer, slot, most, outcome)
 	}
-	var limit int
-	switch outcome {
-	case Passed:
+	if outcome == Passed {
 		return nil
-	case OverHardLimit:
-		limit = most.hard
-	case OverInboundLimit:
-		limit = most.inbound
-	default:
-		limit = most.perPeer
 	}
 	g.door.leave(slot.conn)
+	limit := map[Outcome]int{OverHardLimit: most.hard, OverInboundLimit: most.inbound, OverPeerLimit: most.perPeer}[outcome]
 	return &refusal{outcome: outcome, limit: float64(limit)}
 }
 

@@ -3,6 +3,7 @@ package connmgr
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,16 +17,25 @@ type eviction struct {
 	verdict Verdict
 	conns   []Conn
 
+	// first is what came of closing the first connection; 0 as long as nobody knows.
+	first atomic.Int32
+
 	// These are guarded by evictor.mu.
 	closed, left int
 	told, hangs  bool
 }
 
+// The values of eviction.first.
+const (
+	firstClosed = 1 + iota
+	firstFailed
+)
+
 // evictor closes the connections of evictions, several at once.
 type evictor struct {
 	m       *Manager
 	trigger Trigger
-	list    []eviction
+	list    []*eviction
 	allDone chan struct{}
 
 	mu   sync.Mutex // guards all following fields
@@ -36,11 +46,11 @@ type evictor struct {
 
 // evict closes connections, and returns when they are closed or hang; see closer.go.
 // It returns how many peers had one closed by then.
-func (m *Manager) evict(list []eviction, trigger Trigger) (peers int) {
+func (m *Manager) evict(trigger Trigger, list ...*eviction) (peers int) {
 	e := &evictor{m: m, trigger: trigger, list: list, allDone: make(chan struct{})}
-	for i := range list {
-		list[i].left = len(list[i].conns)
-		e.left += list[i].left
+	for _, of := range list {
+		of.left = len(of.conns)
+		e.left += of.left
 	}
 	if e.left == 0 {
 		return 0
@@ -65,8 +75,8 @@ func (m *Manager) evict(list []eviction, trigger Trigger) (peers int) {
 	case <-e.allDone:
 	case <-check.C:
 	}
-	for i := range list {
-		if e.tell(&list[i], true) {
+	for _, of := range list {
+		if e.tell(of, true) {
 			peers++
 		}
 	}
@@ -108,7 +118,7 @@ func (e *evictor) take() (*eviction, Conn) {
 	if e.peer == len(e.list) {
 		return nil, nil
 	}
-	of := &e.list[e.peer]
+	of := e.list[e.peer]
 	c := of.conns[e.conn]
 	if e.conn++; e.conn == len(of.conns) {
 		e.peer, e.conn = e.peer+1, 0
@@ -123,13 +133,20 @@ func (e *evictor) work() {
 		if !closed {
 			e.m.closeFailed(of.verdict.Peer, err)
 		}
-		e.done(of, closed)
+		e.done(of, c, closed)
 		e.tell(of, false)
 	}
 }
 
 // done notes that a connection's Close has returned.
-func (e *evictor) done(of *eviction, closed bool) {
+func (e *evictor) done(of *eviction, c Conn, closed bool) {
+	if c == of.conns[0] {
+		if closed {
+			of.first.Store(firstClosed)
+		} else {
+			of.first.Store(firstFailed)
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if closed {
@@ -147,13 +164,13 @@ func (e *evictor) done(of *eviction, closed bool) {
 func (e *evictor) giveUp() {
 	for of, c := e.take(); of != nil; of, c = e.take() {
 		e.m.table.endClose(of.verdict.Peer, c, ErrClosed)
-		e.done(of, false)
+		e.done(of, c, false)
 	}
 }
 
-// evictPeer marks the connections of a peer for which pick is true and returns
-// them. pick may be foreign code; it runs without a lock.
-func (m *Manager) evictPeer(peer NodeID, reason Reason, pick func(Conn, Direction) bool) (e eviction, any bool) {
+// evictPeer marks the connections of a peer for which pick is true, and returns them,
+// nil if there are none. pick may be foreign code; it runs without a lock.
+func (m *Manager) evictPeer(peer NodeID, reason Reason, pick func(Conn, Direction) bool) *eviction {
 	r := m.table
 	var picked []Conn
 	for _, slot := range r.openSlots(peer) {
@@ -162,21 +179,24 @@ func (m *Manager) evictPeer(peer NodeID, reason Reason, pick func(Conn, Directio
 		}
 	}
 	if len(picked) == 0 {
-		return eviction{}, false
+		return nil
 	}
 	s := r.lock(peer)
 	defer s.mu.Unlock()
 	rec := s.findLocked(peer)
 	if rec == nil {
-		return eviction{}, false
+		return nil
 	}
-	e.verdict = Verdict{Peer: peer, Reason: reason, Score: rec.sum}
+	e := &eviction{verdict: Verdict{Peer: peer, Reason: reason, Score: rec.sum}}
 	for _, c := range picked {
 		if slot := rec.slot(c); slot != nil && r.markClosingLocked(s, slot) {
 			e.conns = append(e.conns, c)
 		}
 	}
-	return e, len(e.conns) > 0
+	if len(e.conns) == 0 {
+		return nil
+	}
+	return e
 }
 
 // remoteAddr returns the address of a connection's other side, if it knows.
@@ -207,17 +227,17 @@ func (g *Gater) closeDenied(changes []RuleChange) {
 	if everybody {
 		peers = g.m.table.connectedPeers()
 	}
-	var list []eviction
+	var list []*eviction
 	for _, id := range peers {
-		if e, any := g.denied(id); any {
+		if e := g.denied(id); e != nil {
 			list = append(list, e)
 		}
 	}
-	g.m.evict(list, TriggerRule)
+	g.m.evict(TriggerRule, list...)
 }
 
 // denied marks the connections of a peer that the rules deny.
-func (g *Gater) denied(peer NodeID) (eviction, bool) {
+func (g *Gater) denied(peer NodeID) *eviction {
 	set := g.rules.Load()
 	return g.m.evictPeer(peer, ClosedBlocked, func(c Conn, dir Direction) bool {
 		return g.denies(set, peer, c, dir)
@@ -242,8 +262,8 @@ func (g *Gater) closeIfDenied(peer NodeID, c Conn, dir Direction) {
 		return
 	}
 	g.m.goIfOpen(func() {
-		if e, any := g.denied(peer); any {
-			g.m.evict([]eviction{e}, TriggerRule)
+		if e := g.denied(peer); e != nil {
+			g.m.evict(TriggerRule, e)
 		}
 	})
 }

@@ -147,7 +147,7 @@ func (g *Gater) InterceptUpgraded(dir Direction, peer NodeID, addr netip.AddrPor
 	s := &subject{peer: peer, hasPeer: true, addr: addr, dialled: dir == DirOutbound}
 	_, no := g.check(AtUpgraded, s)
 	if no == nil && dir != DirOutbound && conn != nil && !g.m.closed.Load() {
-		same(conn, conn) // what cannot be compared panics here, not under a lock
+		mustCompare(conn)
 		if r := g.admit(s, dir, conn); r != nil {
 			no = g.refuse(AtUpgraded, s, r)
 		}

@@ -165,8 +165,8 @@ func (g *Gater) Report(ctx context.Context, peer NodeID, weight float64, reason 
 		_, err = g.applyThen(ctx, changes, func() { l.banned(peer) })
 	}
 	if step.disconnect {
-		if e, any := g.m.evictPeer(peer, ClosedMisbehaved, func(Conn, Direction) bool { return true }); any {
-			g.m.evict([]eviction{e}, TriggerReport)
+		if e := g.m.evictPeer(peer, ClosedMisbehaved, func(Conn, Direction) bool { return true }); e != nil {
+			g.m.evict(TriggerReport, e)
 		}
 	}
 	return step.standing, err

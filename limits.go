@@ -92,8 +92,8 @@ func (l GateLimits) validate() error {
 		return fmt.Errorf("connmgr: GateLimits.MaxPerPeer is %d, must not be negative", l.MaxPerPeer)
 	}
 	for i, p := range l.PerPrefix {
-		if err := p.validate(); err != nil {
-			return fmt.Errorf("connmgr: GateLimits.PerPrefix[%d]: %w", i, err)
+		if fault := p.fault(); fault != "" {
+			return fmt.Errorf("connmgr: GateLimits.PerPrefix[%d]: %s", i, fault)
 		}
 	}
 	return nil
@@ -105,28 +105,29 @@ const (
 	maxRefill = 365 * 24 * time.Hour
 )
 
-func (p PrefixLimit) validate() error {
+// fault says what is wrong with the limit, "" if nothing is.
+func (p PrefixLimit) fault() string {
 	switch {
 	case p.IPv4 < 0 || p.IPv4 > 32:
-		return fmt.Errorf("IPv4 is %d bits, must be between 0 and 32", p.IPv4)
+		return fmt.Sprintf("IPv4 is %d bits, must be between 0 and 32", p.IPv4)
 	case p.IPv6 < 0 || p.IPv6 > 128:
-		return fmt.Errorf("IPv6 is %d bits, must be between 0 and 128", p.IPv6)
+		return fmt.Sprintf("IPv6 is %d bits, must be between 0 and 128", p.IPv6)
 	case p.IPv4 == 0 && p.IPv6 == 0:
-		return fmt.Errorf("IPv4 and IPv6 are both 0: the limit is about nobody")
+		return "IPv4 and IPv6 are both 0: the limit is about nobody"
 	case p.MaxConns < 0:
-		return fmt.Errorf("MaxConns is %d, must not be negative", p.MaxConns)
+		return fmt.Sprintf("MaxConns is %d, must not be negative", p.MaxConns)
 	case !(p.Rate >= 0 && p.Rate <= maxBurst) || p.Rate > 0 && p.Rate < 1e-6:
-		return fmt.Errorf("Rate is %v per second, must be 0 or between 0.000001 and %d", p.Rate, maxBurst)
+		return fmt.Sprintf("Rate is %v per second, must be 0 or between 0.000001 and %d", p.Rate, maxBurst)
 	case p.Burst < 0 || p.Burst > maxBurst:
-		return fmt.Errorf("Burst is %d, must be between 0 and %d", p.Burst, maxBurst)
+		return fmt.Sprintf("Burst is %d, must be between 0 and %d", p.Burst, maxBurst)
 	case p.Rate > 0 && float64(p.Burst)/p.Rate > maxRefill.Seconds():
-		return fmt.Errorf("a Burst of %d at a Rate of %v per second takes more than %v to come back", p.Burst, p.Rate, maxRefill)
+		return fmt.Sprintf("a Burst of %d at a Rate of %v per second takes more than %v to come back", p.Burst, p.Rate, maxRefill)
 	case p.Burst > 0 && p.Rate == 0:
-		return fmt.Errorf("Burst is %d, but Rate is 0, which means no limit", p.Burst)
+		return fmt.Sprintf("Burst is %d, but Rate is 0, which means no limit", p.Burst)
 	case p.MaxConns == 0 && p.Rate == 0:
-		return fmt.Errorf("MaxConns and Rate are both 0: the limit limits nothing")
+		return "MaxConns and Rate are both 0: the limit limits nothing"
 	}
-	return nil
+	return ""
 }
 
 // prefix returns the prefix of a canonical address that the limit is for, and false

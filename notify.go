@@ -72,16 +72,19 @@ func (m *Manager) ignore(conn Conn) bool {
 	case m.closed.Load():
 		m.ignored.late.Add(1)
 	default:
-		same(conn, conn) // what cannot be compared panics here, not under a lock
+		mustCompare(conn)
 		return false
 	}
 	return true
 }
 
-// same is not inlined since the compiler knows that a value is equal to itself.
+// mustCompare panics if a connection cannot be compared: here, not under a lock.
+func mustCompare(conn Conn) { _ = equal(conn, conn) }
+
+// equal is not inlined since the compiler knows that a value is equal to itself.
 //
 //go:noinline
-func same(a, b Conn) bool { return a == b }
+func equal(a, b Conn) bool { return a == b }
 
 func directionOf(stat ConnStat) Direction {
 	if stat.Direction > DirOutbound {

@@ -124,7 +124,7 @@ func (in planInput) checkAgainstRules(t *testing.T, plan Plan) {
 		trigger = reference.HardLimit
 	case TriggerForce:
 		trigger = reference.Force
-	case TriggerManual, TriggerHighWater, TriggerTick, TriggerGrace:
+	case TriggerManual, TriggerHighWater, TriggerTick, TriggerGrace, TriggerNewcomer, TriggerRule, TriggerReport:
 	}
 	want := rules.Plan(peers, planTime, trigger)
 
@@ -246,7 +246,7 @@ func (in planInput) checkCut(t *testing.T, plan Plan) {
 	for reason := range want {
 		alternative := false
 		for i, kept := range plan.reasons { // a trusted newcomer is none
-			alternative = alternative || kept == keptInstead[reason] && !(kept == KeptInGrace && in.peers[i].Trusted)
+			alternative = alternative || kept == keptInstead[reason] && (kept != KeptInGrace || !in.peers[i].Trusted)
 		}
 		if !alternative {
 			want[reason] = math.MaxInt

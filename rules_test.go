@@ -303,11 +303,11 @@ func TestRulesAreListedInOrder(t *testing.T) {
 		g := m.Gater()
 		inOrder := []connmgr.Rule{
 			deny(connmgr.PeerTarget("alice")),
-			deny(prefix("0.0.0.0/0")), allow(prefix("10.0.0.0/8")), deny(addr("10.0.0.0")), deny(prefix("10.1.0.0/16")), deny(prefix("192.0.2.0/24")),
+			deny(prefix("0.0.0.0/0")), allow(prefix("10.0.0.0/8")), deny(addr("10.0.0.0")), deny(prefix("10.1.0.0/16")), deny(prefix("128.0.0.0/1")), deny(prefix("192.0.2.0/24")),
 			deny(prefix("::/0")), deny(prefix("2001:db8::/32")), allow(prefix("2001:db8::/48")), deny(addr("2001:db8::1")),
 			deny(connmgr.PortTarget(0)), deny(connmgr.PortTarget(80)), deny(connmgr.PortTarget(65535)),
 		}
-		for _, i := range []int{7, 12, 1, 0, 9, 3, 11, 8, 2, 5, 10, 6, 4} {
+		for _, i := range []int{7, 12, 1, 0, 9, 13, 3, 11, 8, 2, 5, 10, 6, 4} {
 			add(t, g, inOrder[i])
 		}
 		add(t, g, with(deny(prefix("10.0.0.0/9")), time.Now().Add(time.Second), ""))

@@ -101,9 +101,9 @@ const (
 	// TriggerNewcomer is a connection at a full door; see [GateLimits]. It is not for
 	// plans of trims.
 	TriggerNewcomer
-	// TriggerRule is a rule that denies a live connection, and TriggerReport a report
-	// of misbehaviour. There is no plan then.
+	// TriggerRule is a rule that denies a live connection. There is no plan then.
 	TriggerRule
+	// TriggerReport is a report of misbehaviour. There is no plan then.
 	TriggerReport
 )
 
