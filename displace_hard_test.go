@@ -160,8 +160,7 @@ func TestOneThatFailsToCloseAndIsGoneAllTheSameLeavesOnePlace(t *testing.T) {
 	cfg := fullHouse(2)
 	cfg.Logger = slog.New(whenLogged{func() { goneNow() }})
 	l := newLobby(t, cfg)
-	first := l.dialIn(t, peerID(0), connmgrtest.FailOnClose(errors.New("broken pipe")))
-	second := l.dialIn(t, peerID(1))
+	first, second := l.dialIn(t, peerID(0), connmgrtest.FailOnClose(errors.New("broken pipe"))), l.dialIn(t, peerID(1))
 	tagMany(l.m, 2)
 	goneNow = first.leave // the first time that the manager has something to log
 	l.m.TagPeer("new", "a", 50)
@@ -242,15 +241,14 @@ func TestOneGoesForEachNewcomerEvenIfThatIsReportedLate(t *testing.T) {
 // With more connections than the limit allows, since outbound ones are not refused, one
 // that goes does not make room. Either enough go, or nobody does.
 func TestNobodyGoesInVain(t *testing.T) {
-	const inbound, outbound = connmgr.DirInbound, connmgr.DirOutbound
 	type people map[connmgr.Direction]int
 	for what, tt := range map[string]struct {
 		hard, maxInbound int
 		there            people
 		limit            func(*lobby) error // put in force when they are there
 	}{
-		"hard limit, beside outbound ones": {10, 0, people{inbound: 9, outbound: 9}, nil},
-		"inbound limit lowered": {100, 20, people{inbound: 20}, func(l *lobby) error {
+		"hard limit, beside outbound ones": {10, 0, people{connmgr.DirInbound: 9, connmgr.DirOutbound: 9}, nil},
+		"inbound limit lowered": {100, 20, people{connmgr.DirInbound: 20}, func(l *lobby) error {
 			return l.g.SetLimits(connmgr.GateLimits{MaxInbound: 10})
 		}},
 	} {
@@ -262,7 +260,7 @@ func TestNobodyGoesInVain(t *testing.T) {
 				cfg.Gate.Limits.MaxInbound = tt.maxInbound
 				cfg.ManualStart = true // no trim meddles
 				l := newLobby(t, cfg)
-				for _, dir := range []connmgr.Direction{inbound, outbound} {
+				for _, dir := range []connmgr.Direction{connmgr.DirInbound, connmgr.DirOutbound} {
 					for i := range tt.there[dir] {
 						id := connmgr.NodeID(fmt.Sprint(dir, i))
 						if _, err := l.enter(dir, id, nowhere); err != nil {
@@ -276,9 +274,11 @@ func TestNobodyGoesInVain(t *testing.T) {
 					}
 				}
 				l.m.TagPeer("new", "a", 50)
-				_, err := l.enter(inbound, "new", nowhere)
+				_, err := l.enter(connmgr.DirInbound, "new", nowhere)
 				if n := len(l.closedPeers()); err != nil && n > 0 {
 					t.Errorf("%d peers were closed to make room, and the newcomer was refused all the same: %v", n, err)
+				} else if most := l.g.Limits().MaxInbound; err == nil && (l.m.ConnCount() > tt.hard || most > 0 && l.now("inbound") > most) {
+					t.Errorf("a newcomer passed, beyond the limit: %d connections, %d inbound", l.m.ConnCount(), l.now("inbound"))
 				}
 			})
 		})

@@ -134,11 +134,11 @@ func (e *evictor) work() {
 			e.m.closeFailed(of.verdict.Peer, err)
 		}
 		e.done(of, c, closed)
-		e.tell(of, false)
 	}
 }
 
-// done notes that a connection's Close has returned.
+// done notes that a connection's Close has returned. Whoever waits for all of them goes
+// on when everybody has been told.
 func (e *evictor) done(of *eviction, c Conn, closed bool) {
 	if c == of.conns[0] {
 		if closed {
@@ -148,13 +148,17 @@ func (e *evictor) done(of *eviction, c Conn, closed bool) {
 		}
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if closed {
 		of.closed++
 	}
 	if of.left--; of.left == 0 && of.hangs {
 		e.m.trims.hanging.Add(-1)
 	}
+	e.mu.Unlock()
+	e.tell(of, false)
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.left--; e.left == 0 {
 		close(e.allDone)
 	}
@@ -207,12 +211,13 @@ func (m *Manager) remoteAddr(c Conn) (addr netip.AddrPort) {
 	return addr
 }
 
-// closeDenied closes the live connections that a change of rules is about.
+// closeDenied closes the live connections that are denied since rules changed: one
+// that denies came, or one that allows went and had made a hole in another.
 func (g *Gater) closeDenied(changes []RuleChange) {
 	var peers []NodeID
 	everybody, refreshed := false, g.m.cfg.Host == nil
 	for _, c := range changes {
-		if c.Remove || c.Rule.Effect != Deny {
+		if c.Remove != (c.Rule.Effect == Allow) {
 			continue
 		}
 		if !refreshed { // the host may know of connections that we don't

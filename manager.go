@@ -136,6 +136,13 @@ func (m *Manager) Close() error {
 	return nil
 }
 
+// runs reports whether background work has been started.
+func (m *Manager) runs() bool {
+	m.life.Lock()
+	defer m.life.Unlock()
+	return m.started
+}
+
 // goIfOpen runs f on a goroutine that Close waits for, and reports whether it
 // did: a closed manager starts nothing.
 func (m *Manager) goIfOpen(f func()) bool {

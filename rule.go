@@ -58,8 +58,8 @@ const (
 func PeerTarget(peer NodeID) Target { return Target{kind: targetPeer, peer: peer} }
 
 // PrefixTarget is all addresses in a prefix. Bits behind the prefix are dropped,
-// and IPv4 in the clothes of IPv6 is IPv4; see [CanonicalAddr]. A prefix that is
-// invalid, or has a zone, gives the zero Target.
+// and IPv4 in the clothes of IPv6 is IPv4; see [CanonicalAddr]. An invalid prefix
+// gives the zero Target.
 func PrefixTarget(prefix netip.Prefix) Target {
 	if p, ok := canonicalPrefix(prefix); ok {
 		return Target{kind: targetPrefix, prefix: p}

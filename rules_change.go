@@ -127,7 +127,7 @@ func (g *Gater) Replace(ctx context.Context, origin string, rules []Rule) (RuleD
 		}
 		changes = append(changes, RuleChange{Rule: r, fresh: e.set.count > before})
 	}
-	round := g.finish(e, changes)
+	round := g.finish(e, EventRules{Changes: changes, At: now})
 	g.closeDenied(changes)
 	return diff, g.keeper.wait(ctx, round)
 }
@@ -149,6 +149,7 @@ func (g *Gater) apply(ctx context.Context, changes []RuleChange) (removed int, e
 
 // applyThen calls inForce as soon as the changes are in force.
 func (g *Gater) applyThen(ctx context.Context, changes []RuleChange, inForce func()) (removed int, err error) {
+	now := g.m.cfg.Clock.Now()
 	g.editing.Lock()
 	e := g.rules.Load().edit(len(changes))
 	made := make([]RuleChange, 0, len(changes))
@@ -168,25 +169,26 @@ func (g *Gater) applyThen(ctx context.Context, changes []RuleChange, inForce fun
 	if len(changes) > 1 {
 		made = lastChanges(made) // somebody may name a rule twice
 	}
-	round := g.finish(e, made)
+	round := g.finish(e, EventRules{Changes: made, At: now})
 	inForce()
 	// Rules that were there already may have connections that would not close then.
 	g.closeDenied(changes)
-	g.sweepRules(g.m.cfg.Clock.Now())
+	if !g.m.runs() { // then nobody else does
+		g.sweepRules(g.m.cfg.Clock.Now())
+	}
 	return removed, g.keeper.wait(ctx, round)
 }
 
-// finish puts the edited rules in force and begins to save them. It unlocks editing.
-func (g *Gater) finish(e *ruleEdit, changes []RuleChange) *saveRound {
-	if len(changes) > 0 {
+// finish puts the edited rules in force, tells subscribers, and begins to save them.
+// It unlocks editing only then, so that all of this is in one order.
+func (g *Gater) finish(e *ruleEdit, event EventRules) *saveRound {
+	if len(event.Changes) > 0 {
 		g.rules.Store(&e.set)
+		g.m.events.publish(func() Event { return event })
 	}
-	round := g.keeper.enqueue(changes)
+	round := g.keeper.enqueue(event.Changes)
 	g.editing.Unlock()
 	g.keeper.start(round)
-	if len(changes) > 0 {
-		g.m.events.publish(func() Event { return EventRules{Changes: changes, At: g.m.cfg.Clock.Now()} })
-	}
 	return round
 }
 
@@ -244,13 +246,13 @@ func (g *Gater) sweepRules(now time.Time) {
 		r := c.Rule
 		return !current.ends(r, now) || !e.remove(r.Effect, r.Target, r.Origin)
 	})
-	g.rules.Store(&e.set)
-	round := g.keeper.enqueue(changes)
-	g.editing.Unlock()
-	if len(changes) > 0 {
-		g.m.events.publish(func() Event { return EventRules{Changes: changes, Expired: true, At: now} })
-		g.keeper.saveSoon(round)
+	if len(changes) == 0 {
+		g.rules.Store(&e.set) // with the next expiry, if no more
+		g.editing.Unlock()
+		return
 	}
+	g.keeper.saveSoon(g.finish(e, EventRules{Changes: changes, Expired: true, At: now}))
+	g.closeDenied(changes)
 }
 
 // ends reports whether the same rule is in the set and has expired.

@@ -151,7 +151,8 @@ func (k *ruleKeeper) saveAll() {
 			k.unsaved.Store(0)
 			k.logged.Store(false)
 		} else {
-			for i := range changes { // who knows what a Save that failed has done
+			changes = slices.Clone(changes) // subscribers may be reading them
+			for i := range changes {        // who knows what a Save that failed has done
 				if c := &changes[i]; !c.Remove {
 					c.latest = max(c.latest, unixNano(c.Rule.Expires))
 				}
@@ -166,9 +167,12 @@ func (k *ruleKeeper) saveAll() {
 	}
 }
 
-// retry has changes saved that could not be before.
+// retry has changes saved that could not be before, unless the store is at work.
 func (k *ruleKeeper) retry() {
-	if k.unsaved.Load() > 0 {
+	k.mu.Lock()
+	busy := k.busy
+	k.mu.Unlock()
+	if !busy && k.unsaved.Load() > 0 {
 		k.saveSoon(k.enqueue(nil))
 	}
 }
