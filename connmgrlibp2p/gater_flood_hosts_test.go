@@ -157,7 +157,7 @@ func TestTheHardLimitHoldsAtEveryInstant(t *testing.T) {
 // TestTheInboundLimitOfAGaterAloneHoldsAtEveryInstant counts open connections: the
 // gater may know that one is closed before the host has cleared up.
 func TestTheInboundLimitOfAGaterAloneHoldsAtEveryInstant(t *testing.T) {
-	const limit, rounds, dialers = 8, 4, 24
+	const limit, rounds, dialers = 6, 3, 18
 	g := newAlone(t, connmgr.GateConfig{Limits: connmgr.GateLimits{MaxInbound: limit}})
 	guarded := newOnBoth(t, golibp2p.ConnectionManager(newBasic(t, 1000, 1000)), golibp2p.ConnectionGater(g))
 	crowd := make([]host.Host, dialers)

@@ -49,11 +49,15 @@ type gatehouse struct {
 
 // playGate plays the chapter and returns what became of its promises.
 func (d *performance) playGate(ctx context.Context) ([]Promise, error) {
-	g, err := openGate(d.screen, d.rng)
+	g, err := openGate(d.screen, d.rng, nil)
 	defer g.close()
 	if err != nil {
 		return nil, fmt.Errorf("at the gate: %w", err)
 	}
+	return g.play(ctx)
+}
+
+func (g *gatehouse) play(ctx context.Context) ([]Promise, error) {
 	for _, scene := range []func(context.Context) error{g.blockPeer, g.blockPrefix, g.holdBurst, g.ban} {
 		if err := scene(ctx); err != nil {
 			return nil, fmt.Errorf("at the gate: %w", err)
@@ -62,12 +66,16 @@ func (d *performance) playGate(ctx context.Context) ([]Promise, error) {
 	return g.promises, nil
 }
 
-func openGate(s *screen, rng *rand.ChaCha8) (*gatehouse, error) {
+// openGate starts the nodes. A nil gater is that of the node's connection manager.
+func openGate(s *screen, rng *rand.ChaCha8, gater libp2pconnmgr.ConnectionGater) (*gatehouse, error) {
 	g := &gatehouse{screen: s, denied: make(chan peer.ID, 1024)}
 	var err error
 	g.cm, err = connmgrlibp2p.NewConnManager(100, 200, connmgrlibp2p.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return g, err
+	}
+	if gater == nil {
+		gater = g.cm.Gater()
 	}
 	var from []string
 	if g.prefix, from, err = strangeAddresses(gateBurst); err != nil {
@@ -78,7 +86,7 @@ func openGate(s *screen, rng *rand.ChaCha8) (*gatehouse, error) {
 		listen = "/ip6/::1/tcp/0"
 	}
 	g.host, err = g.newHost(rng, libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0", listen),
-		libp2p.ConnectionManager(g.cm), libp2p.ConnectionGater(g.cm.Gater()))
+		libp2p.ConnectionManager(g.cm), libp2p.ConnectionGater(gater))
 	if err != nil {
 		return g, err
 	}
