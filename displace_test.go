@@ -2,6 +2,7 @@ package connmgr_test
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -289,6 +290,61 @@ func TestOutboundConnectionsCountAndAreNotRefused(t *testing.T) {
 	if n := l.m.ConnCount(); n != 4 {
 		t.Errorf("%d connections are counted, want 4", n)
 	}
+}
+
+// Of a peer with several connections those that close make room, whatever the others do.
+func TestOneConnectionThatClosesIsRoomEnough(t *testing.T) {
+	for what, trouble := range map[string]connmgrtest.Option{
+		"fails": connmgrtest.FailOnClose(errors.New("no")), "hangs": connmgrtest.HangOnClose(),
+	} {
+		for troubled := range 2 { // the first connection or the second one
+			t.Run(fmt.Sprint("number ", troubled+1, " ", what), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					l := newLobby(t, fullHouse(3))
+					var guests []*guest
+					for i := range 2 {
+						var options []connmgrtest.Option
+						if i == troubled {
+							options = append(options, trouble)
+						}
+						guests = append(guests, l.dialIn(t, "two", options...))
+					}
+					l.m.TagPeer("two", "a", -1)
+					l.dialIn(t, "other")
+					l.m.TagPeer("new", "a", 50)
+					l.dialIn(t, "new")
+					if got := l.closedPeers(); !slices.Equal(got, []connmgr.NodeID{"two"}) || l.now("all") != 3 {
+						t.Errorf("%v went, and %d connections are open; want one connection of the lowest to be enough", got, l.now("all"))
+					}
+					guests[troubled].Release()
+					synctest.Wait()
+				})
+			})
+		}
+	}
+}
+
+// While somebody goes for it, a newcomer may come to have all the connections that a peer
+// may have. Then nobody gets the place.
+func TestAPlaceThatIsNotNeededAnyMoreIsFree(t *testing.T) {
+	cfg := fullHouse(2)
+	cfg.Gate.Limits.MaxPerPeer = 1
+	l := newLobby(t, cfg)
+	other := connmgrtest.NewConn("new")
+	l.dialIn(t, peerID(0), connmgrtest.OnClose(func(connmgr.Reason) error {
+		l.m.Connected("new", other) // past the gate
+		return nil
+	}))
+	stays := l.dialIn(t, peerID(1))
+	tagMany(l.m, 2)
+	l.m.TagPeer("new", "a", 50)
+	_, err := l.enter(connmgr.DirInbound, "new", nowhere)
+	expectRefusal(t, "a second one of the peer", err, connmgr.OverPeerLimit)
+	l.m.Disconnected("new", other)
+	stays.leave()
+	l.expectEmpty(t)
+	l.dialIn(t, "a")
+	l.dialIn(t, "b")
 }
 
 func TestOneThatFailsToCloseStaysAndTheNextOneGoes(t *testing.T) {

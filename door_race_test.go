@@ -327,7 +327,7 @@ func TestAPeerHasNoMoreConnectionsThanItMayForAnInstant(t *testing.T) {
 // TestOnePlaceIsTakenByOne lets several goroutines ask at the very same moment, again and
 // again.
 func TestOnePlaceIsTakenByOne(t *testing.T) {
-	const goroutines, rounds = 3, 200
+	const goroutines, rounds = 3, 100
 	cfg := fullHouse(1)
 	cfg.ManualStart = true
 	l := newLobby(t, cfg)

@@ -350,6 +350,9 @@ func (s *ruleSet) lookup(who *subject, now *moment) (r Ruling) {
 	return r
 }
 
+// Subscribe is [Manager.Subscribe], for those who have the gate alone.
+func (g *Gater) Subscribe(buffer int) *Subscription { return g.m.Subscribe(buffer) }
+
 // Stats returns the gate's statistics.
 func (g *Gater) Stats() GateStats {
 	set := g.rules.Load()

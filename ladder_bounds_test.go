@@ -162,7 +162,7 @@ func TestAFloodOfReportsTakesNoMoreMemoryThanTheLadderMay(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const most, peers = 200, 5000
+				const most, peers = 200, 2000
 				ladder := steps
 				ladder.MaxPeers, ladder.MaxPeersPerAddr = most, connmgr.Zero
 				m, host := newLadder(t, ladder)
@@ -208,7 +208,7 @@ func TestAFloodOfAHundredThousandPeersAndAddresses(t *testing.T) {
 	for i := range 100_000 {
 		c := connmgrtest.NewConn(peerID(i), connmgrtest.From(addr4(i>>8, i)))
 		m.Connected(peerID(i), c)
-		if report(t, m, peerID(i), 10); i%2 == 0 {
+		if report(t, m, peerID(i), 10); i%8 == 0 {
 			report(t, m, peerID(i), 100)
 		}
 		m.Disconnected(peerID(i), c)

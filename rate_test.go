@@ -171,7 +171,10 @@ func TestAFloodOfPrefixesTakesNoMoreMemoryThanAFewDo(t *testing.T) {
 			if i%10_000 == 0 {
 				advance(time.Millisecond)
 			}
-			if n := l.g.Stats().TrackedPrefixes; i%1000 == 0 && n > len(limits.PerPrefix)*most {
+			if i%1000 != 0 {
+				continue
+			}
+			if n := l.g.Stats().TrackedPrefixes; n > len(limits.PerPrefix)*most {
 				t.Fatalf("%d prefixes are tracked after %d, want no more than %d for each limit", n, i, most)
 			}
 		}

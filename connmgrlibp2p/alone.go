@@ -1,7 +1,9 @@
 package connmgrlibp2p
 
 import (
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,19 +50,13 @@ func newGaterAlone(cfg connmgr.GateConfig, quiet bool) (*Gater, error) {
 // upgraded is InterceptUpgraded.
 func (a *alone) upgraded(core *connmgr.Gater, dir connmgr.Direction, id connmgr.NodeID, c network.Conn) bool {
 	a.mu.Lock()
-	var closed []network.Conn
-	if len(a.passed) >= a.enough {
-		for old := range a.passed {
-			if old.IsClosed() {
-				delete(a.passed, old)
-				closed = append(closed, old)
-			}
-		}
-		a.enough = 2*len(a.passed) + 64
-	}
+	many := len(a.passed) >= a.enough
 	a.mu.Unlock()
-	for _, old := range closed {
-		a.gone(old)
+	if many {
+		open := a.Connections()
+		a.mu.Lock()
+		a.enough = 2*len(open) + 64
+		a.mu.Unlock()
 	}
 	// The rules and the limits first: what they refuse is not remembered.
 	if core.InterceptUpgraded(dir, id, remoteAddrPort(c), passedConn{conn{c}, a}) != nil {
@@ -73,26 +69,24 @@ func (a *alone) upgraded(core *connmgr.Gater, dir connmgr.Direction, id connmgr.
 	return true
 }
 
-// release forgets a connection that another gater refused.
+// release forgets a connection that is closed, or that another gater refused.
 func (a *alone) release(c network.Conn) {
 	a.mu.Lock()
 	delete(a.passed, c)
 	a.mu.Unlock()
-	a.gone(c)
-}
-
-func (a *alone) gone(c network.Conn) {
 	a.manager.Disconnected(connmgr.NodeID(c.RemotePeer()), passedConn{conn{c}, a})
 }
 
-// Connections returns the connections that have passed and are not closed.
+// Connections returns the connections that have passed and are not closed, and
+// forgets the others.
 func (a *alone) Connections() []connmgr.Conn {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	open := make([]connmgr.Conn, 0, len(a.passed))
-	for c := range a.passed {
+	passed := slices.Collect(maps.Keys(a.passed))
+	a.mu.Unlock()
+	open := make([]connmgr.Conn, 0, len(passed))
+	for _, c := range passed {
 		if c.IsClosed() {
-			delete(a.passed, c)
+			a.release(c)
 		} else {
 			open = append(open, passedConn{conn{c}, a})
 		}

@@ -72,13 +72,14 @@ func (g *Gater) UnblockAddr(ip net.IP) error {
 	return g.unblock(t)
 }
 
-// ListBlockedAddrs returns the IP addresses that are blocked now, in order. A subnet
-// of a single address is one of them.
+// ListBlockedAddrs returns the IP addresses that are blocked now, in order, each in 16
+// bytes, as go-libp2p's gater does. A subnet of a single address is one of them.
 func (g *Gater) ListBlockedAddrs() []net.IP {
 	addrs := []net.IP{}
 	for t := range g.denied {
 		if p, ok := t.Prefix(); ok && p.IsSingleIP() {
-			addrs = append(addrs, net.IP(p.Addr().AsSlice()))
+			b := p.Addr().As16()
+			addrs = append(addrs, net.IP(b[:]))
 		}
 	}
 	return addrs

@@ -1,6 +1,7 @@
 package connmgrlibp2p_test
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/netip"
@@ -247,6 +248,19 @@ func TestListsNameWhatIsDeniedNowAndNothingElse(t *testing.T) {
 		passTime(time.Minute)
 		want(" one", "192.0.2.7 2001:db8::7", "10.0.0.0/8 2001:db8::/32")
 	})
+}
+
+// TestListedAddressesAreThoseOfGoLibp2p compares byte for byte: a program may use the
+// bytes of an address as a key.
+func TestListedAddressesAreThoseOfGoLibp2p(t *testing.T) {
+	for _, blocked := range []net.IP{net.ParseIP("192.0.2.7"), net.ParseIP("192.0.2.7").To4(), net.ParseIP("2001:db8::7")} {
+		ours, theirs := newBasicAlone(t), newBasicGater(t)
+		must(t, ours.BlockAddr(blocked))
+		must(t, theirs.BlockAddr(blocked))
+		if got, want := ours.ListBlockedAddrs(), theirs.ListBlockedAddrs(); !slices.EqualFunc(got, want, func(a, b net.IP) bool { return bytes.Equal(a, b) }) {
+			t.Errorf("with %v blocked, %#v is listed, want %#v as in go-libp2p", blocked, got, want)
+		}
+	}
 }
 
 func TestWhatIsNoAddressOrSubnetIsAnError(t *testing.T) {

@@ -57,12 +57,9 @@ func (o *onlyAt) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReas
 }
 
 // newNeighbour makes a host that listens and has neither manager nor gater.
-func newNeighbour(t *testing.T, listen string, opts ...golibp2p.Option) host.Host {
+func newNeighbour(t *testing.T, listen string) host.Host {
 	t.Helper()
-	return newHost(t, append([]golibp2p.Option{
-		golibp2p.ListenAddrStrings(listen),
-		golibp2p.ConnectionManager(libp2p.NullConnMgr{}),
-	}, opts...)...)
+	return newHost(t, golibp2p.ListenAddrStrings(listen), golibp2p.ConnectionManager(libp2p.NullConnMgr{}))
 }
 
 // introduce makes two hosts know each other's addresses.

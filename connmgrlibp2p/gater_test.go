@@ -224,7 +224,7 @@ func TestAnAllowOfTheRelaysAddressTrustsNobodyBehindIt(t *testing.T) {
 
 func TestTheGaterOfAManagerIsTheSameEveryTime(t *testing.T) {
 	cm := newManager(t, 10, 20)
-	if cm.Gater() == nil || cm.Gater() != cm.Gater() {
+	if first, second := cm.Gater(), cm.Gater(); first == nil || first != second {
 		t.Error("Gater returned two values, want the same every time")
 	}
 	if cm.Gater().Core() != cm.Core().Gater() {
