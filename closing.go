@@ -97,9 +97,16 @@ func (r *registry) hasLeft(peer NodeID, conn Conn) bool {
 // connection is closed. After an error it counts as open, unless it has been
 // reported as gone: many a Close reports trouble with its farewell, and closes.
 func (r *registry) endClose(peer NodeID, conn Conn, err error) (closed bool) {
+	return r.endCloseThen(peer, conn, err, func(bool) {})
+}
+
+// endCloseThen tells note of the outcome before anybody else can look at the
+// connection.
+func (r *registry) endCloseThen(peer NodeID, conn Conn, err error, note func(closed bool)) (closed bool) {
 	now := r.now()
 	s := r.lock(peer)
 	defer s.mu.Unlock()
+	defer func() { note(closed) }()
 	rec := s.findLocked(peer)
 	if rec == nil {
 		return true

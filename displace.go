@@ -77,10 +77,14 @@ func (g *Gater) makeRoom(peer NodeID, slot connSlot, most places, why Outcome) O
 		if g.m.evict(TriggerNewcomer, e) > 0 {
 			g.room.displaced.Add(1)
 		}
-		// Others may stand at the door, so the place of the first is handed over.
-		first := e.first.Load()
-		if first == firstClosed || first == 0 && g.m.table.hasLeft(candidate.ID, e.conns[0]) {
+		// Others may stand at the door, so the place of the first is handed over. If that
+		// one hangs or fails, there may be room all the same: it had others.
+		left := g.m.table.hasLeft(candidate.ID, e.conns[0])
+		if first := e.first.Load(); first == firstClosed || first == 0 && left {
 			return g.m.table.takeOver(peer, slot, most)
+		}
+		if why = g.m.table.admit(peer, slot, most); why != OverHardLimit && why != OverInboundLimit {
+			return why
 		}
 	}
 	return why
@@ -95,7 +99,7 @@ func (m *Manager) newcomer(id NodeID) PeerState {
 	if rec := s.findLocked(id); rec != nil {
 		state.TagSum, state.Protected = rec.sum, rec.isProtected()
 		if known, first := m.table.peerStateLocked(s, rec, now); first != nil {
-			state.Outbound, state.Since = known.Outbound, known.Since
+			state.Outbound = known.Outbound // but one more connection is as young as any
 		}
 	}
 	return state

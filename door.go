@@ -201,10 +201,10 @@ func (g *Gater) admit(who *subject, dir Direction, conn Conn) *refusal {
 }
 
 func (g *Gater) tryAdmit(who *subject, slot connSlot) *refusal {
+	limits := g.door.limits.Load()
 	if r := g.door.enter(slot.conn, who.addr.Addr()); r != nil {
 		return r
 	}
-	limits := g.door.limits.Load()
 	most := places{
 		hard:    g.m.limits.Load().HardLimit,
 		inbound: orNoLimit(limits.MaxInbound),
@@ -215,6 +215,9 @@ func (g *Gater) tryAdmit(who *subject, slot connSlot) *refusal {
 		outcome = g.makeRoom(who.peer, slot, most, outcome)
 	}
 	if outcome == Passed {
+		if g.door.limits.Load() != limits { // whoever changed them may not have seen it
+			g.door.count(slot.conn, who.addr.Addr())
+		}
 		return nil
 	}
 	g.door.leave(slot.conn)

@@ -96,10 +96,7 @@ func (d *naiveDoor) admits(peer connmgr.NodeID, addr netip.Addr, now time.Time) 
 			lowest = id
 		}
 	}
-	since := now
-	if d.count(func(c *naiveConn) bool { return c.peer == peer && !c.arriving }) > 0 {
-		since = d.since[peer]
-	}
+	since := now // one more connection of a peer is as young as any
 	if lowest == "" || !d.safe[peer] && d.compare(lowest, peer, d.since[lowest], since) > 0 {
 		return full, ""
 	}

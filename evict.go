@@ -31,6 +31,17 @@ const (
 	firstFailed
 )
 
+// note keeps what came of closing the first connection.
+func (of *eviction) note(c Conn, closed bool) {
+	switch {
+	case c != of.conns[0]:
+	case closed:
+		of.first.Store(firstClosed)
+	default:
+		of.first.Store(firstFailed)
+	}
+}
+
 // evictor closes the connections of evictions, several at once.
 type evictor struct {
 	m       *Manager
@@ -129,24 +140,17 @@ func (e *evictor) take() (*eviction, Conn) {
 func (e *evictor) work() {
 	for of, c := e.take(); of != nil; of, c = e.take() {
 		err := e.m.safely(func() error { return c.CloseWithReason(of.verdict.Reason) })
-		closed := e.m.table.endClose(of.verdict.Peer, c, err)
+		closed := e.m.table.endCloseThen(of.verdict.Peer, c, err, func(closed bool) { of.note(c, closed) })
 		if !closed {
 			e.m.closeFailed(of.verdict.Peer, err)
 		}
-		e.done(of, c, closed)
+		e.done(of, closed)
 	}
 }
 
 // done notes that a connection's Close has returned. Whoever waits for all of them goes
 // on when everybody has been told.
-func (e *evictor) done(of *eviction, c Conn, closed bool) {
-	if c == of.conns[0] {
-		if closed {
-			of.first.Store(firstClosed)
-		} else {
-			of.first.Store(firstFailed)
-		}
-	}
+func (e *evictor) done(of *eviction, closed bool) {
 	e.mu.Lock()
 	if closed {
 		of.closed++
@@ -168,7 +172,8 @@ func (e *evictor) done(of *eviction, c Conn, closed bool) {
 func (e *evictor) giveUp() {
 	for of, c := e.take(); of != nil; of, c = e.take() {
 		e.m.table.endClose(of.verdict.Peer, c, ErrClosed)
-		e.done(of, c, false)
+		of.note(c, false)
+		e.done(of, false)
 	}
 }
 

@@ -19,7 +19,7 @@ type GateConfig struct {
 	// New loads it, and fails if that does.
 	Store RuleStore
 	// Rules are in force from the start. They are not saved: the program brings them
-	// each time.
+	// each time. Where the same rule is saved, the one counts that ends later.
 	Rules []Rule
 	// Limits are the limits at the door. Default none; see [PublicNodeLimits],
 	// [PrivateClusterLimits] and [TestLimits] for sets that belong together.
@@ -45,7 +45,8 @@ type GateConfig struct {
 // Of an address that we dial, the port is judged as well.
 //
 // Methods may be called from several goroutines at once, and after Close of the
-// manager. Checks take no lock, allocate nothing, and cost the same with a million
+// manager: rules still decide then, but nothing is closed, and no limit of places
+// holds. Checks take no lock, allocate nothing, and cost the same with a million
 // rules as with one; refusals allocate, and limits take a lock for a moment.
 type Gater struct {
 	m     *Manager
@@ -67,15 +68,15 @@ func newGater(m *Manager, cfg GateConfig) (*Gater, error) {
 	g := &Gater{m: m, keeper: ruleKeeper{m: m, store: cfg.Store}, room: newRoom()}
 	g.door.setLimits(cfg.Limits)
 	g.ladder = newLadder(cfg.Ladder)
-	rules := cfg.Rules
-	for _, r := range rules {
+	for _, r := range cfg.Rules {
 		if err := r.Validate(); err != nil {
 			return nil, fmt.Errorf("%w (in GateConfig.Rules)", err)
 		}
 	}
+	var saved []Rule
 	if cfg.Store != nil {
-		saved, err := cfg.Store.Load(context.Background())
-		if err != nil {
+		var err error
+		if saved, err = cfg.Store.Load(context.Background()); err != nil {
 			return nil, fmt.Errorf("connmgr: loading rules: %w", err)
 		}
 		for _, r := range saved {
@@ -83,11 +84,17 @@ func newGater(m *Manager, cfg GateConfig) (*Gater, error) {
 				return nil, fmt.Errorf("%w (in the store of rules)", err)
 			}
 		}
-		rules = append(saved, rules...)
 	}
-	e := (&ruleSet{nextExpiry: neverExpires}).edit(len(rules))
-	for _, r := range rules { // those that have expired are left to the sweep
+	e := (&ruleSet{nextExpiry: neverExpires}).edit(len(saved) + len(cfg.Rules))
+	for _, r := range saved { // those that have expired are left to the sweep
 		e.put(r)
+	}
+	for _, r := range cfg.Rules {
+		// Of the same rule, the one counts that ends later, or ending would take away
+		// what is saved.
+		if known := e.set.same(r); known == nil || known.expires < unixNano(r.Expires) {
+			e.put(r)
+		}
 	}
 	g.rules.Store(&e.set)
 	g.ladder.remember(&e.set, m.cfg.Clock.Now())
@@ -112,7 +119,7 @@ func (g *Gater) InterceptAddrDial(peer NodeID, addr netip.AddrPort) error {
 // InterceptAccept decides whether somebody who has dialled us may begin a handshake.
 // It applies the limits per prefix, unless there are allow rules about peers: then
 // it takes the handshake to know whom the limits are about, and InterceptSecured
-// applies them.
+// applies them. (One that has expired counts until it is forgotten, within minutes.)
 func (g *Gater) InterceptAccept(addr netip.AddrPort) error {
 	s := &subject{addr: addr}
 	set, no := g.check(AtAccept, s)

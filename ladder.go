@@ -17,109 +17,6 @@ import (
 // and each further ban takes longer. Bans are rules like any other, with an origin of
 // their own, so they are saved, listed and lifted as all rules are.
 
-// LadderOrigin is the origin of the rules that the ban ladder makes.
-const LadderOrigin = "ban ladder"
-
-// LadderConfig says how misbehaviour leads to bans. The zero value turns the ladder
-// off; [DefaultLadder] is a set that belongs together. In a LadderConfig that is not
-// off, zero in a field means its default, and [Zero] means zero.
-type LadderConfig struct {
-	// DisconnectAt is the score from which on a report closes the peer's connections.
-	// 0 means never.
-	DisconnectAt float64
-	// BanAt is the score from which on a report bans the peer. 0 means never.
-	BanAt float64
-	// HalfLife is the time in which a score halves. Default 10 min.
-	HalfLife time.Duration
-	// FirstBan is how long the first ban takes; each further one takes twice as long
-	// as the one before, up to MaxBan. Default 30 min.
-	FirstBan time.Duration
-	// MaxBan is the longest ban. Who has behaved for so long after a ban begins anew.
-	// Default 24 h, or FirstBan if that is longer.
-	MaxBan time.Duration
-	// MaxPeersPerAddr is how many peers of one address may be banned at a time; one
-	// more bans the address (of IPv6 its /64, since a host has all of that) until the
-	// last of those bans ends. Addresses that [GateLimits.ExemptPrivate] exempts are
-	// never banned. Default 4; Zero means that the first ban is one of the address too.
-	MaxPeersPerAddr int
-	// MaxPeers bounds the peers that are remembered. When there are more, those with
-	// the lowest scores and no bans are forgotten first; if there are none but banned
-	// ones, those whose bans are fewest and end first, and their bans are lifted.
-	// Default 16,384; must be positive.
-	MaxPeers int
-}
-
-// DefaultLadder returns a ladder for public nodes. A report should weigh 1 for what
-// a slow or outdated peer may do by mistake, 10 for what is against the protocol, and
-// 50 for what can only be malice. Then it takes two violations within minutes to be
-// disconnected, and five to be banned. (Thresholds and half-life are those that
-// Lighthouse has found to work.)
-func DefaultLadder() LadderConfig {
-	return LadderConfig{DisconnectAt: 20, BanAt: 50}.withDefaults()
-}
-
-func (c LadderConfig) off() bool { return c.DisconnectAt == 0 && c.BanAt == 0 }
-
-func (c LadderConfig) withDefaults() LadderConfig {
-	if c.off() {
-		return c
-	}
-	c.HalfLife = orDefault(c.HalfLife, 10*time.Minute)
-	c.FirstBan = orDefault(c.FirstBan, 30*time.Minute)
-	c.MaxBan = orDefault(c.MaxBan, max(24*time.Hour, c.FirstBan))
-	c.MaxPeersPerAddr = orDefault(c.MaxPeersPerAddr, 4)
-	c.MaxPeers = orDefault(c.MaxPeers, 1<<14)
-	return c
-}
-
-func (c LadderConfig) validate() error {
-	if c.off() {
-		if c != (LadderConfig{}) {
-			return fmt.Errorf("connmgr: Ladder has neither DisconnectAt nor BanAt, which turns it off, but other fields are set")
-		}
-		return nil
-	}
-	switch {
-	case !(c.DisconnectAt >= 0) || math.IsInf(c.DisconnectAt, 0):
-		return fmt.Errorf("connmgr: Ladder.DisconnectAt is %v, must not be negative", c.DisconnectAt)
-	case !(c.BanAt >= 0) || math.IsInf(c.BanAt, 0):
-		return fmt.Errorf("connmgr: Ladder.BanAt is %v, must not be negative", c.BanAt)
-	case c.BanAt > 0 && c.DisconnectAt > c.BanAt:
-		return fmt.Errorf("connmgr: Ladder.DisconnectAt %v is above BanAt %v", c.DisconnectAt, c.BanAt)
-	case c.HalfLife <= 0:
-		return fmt.Errorf("connmgr: Ladder.HalfLife is %v, must be positive", c.HalfLife)
-	case c.FirstBan <= 0:
-		return fmt.Errorf("connmgr: Ladder.FirstBan is %v, must be positive", c.FirstBan)
-	case c.FirstBan > maxBan:
-		return fmt.Errorf("connmgr: Ladder.FirstBan is %v, must be at most %v (a hundred years)", c.FirstBan, maxBan)
-	case c.MaxBan > maxBan:
-		return fmt.Errorf("connmgr: Ladder.MaxBan is %v, must be at most %v (a hundred years)", c.MaxBan, maxBan)
-	case c.MaxBan < c.FirstBan:
-		return fmt.Errorf("connmgr: Ladder.MaxBan %v is below FirstBan %v", c.MaxBan, c.FirstBan)
-	case c.MaxPeersPerAddr < 0:
-		return fmt.Errorf("connmgr: Ladder.MaxPeersPerAddr is %d, must not be negative", c.MaxPeersPerAddr)
-	case c.MaxPeers < 1:
-		return fmt.Errorf("connmgr: Ladder.MaxPeers is %d, must be positive", c.MaxPeers)
-	}
-	return nil
-}
-
-// maxBan keeps the ends of bans within what rules can have.
-const maxBan = 100 * 365 * 24 * time.Hour
-
-// maxScore keeps sums of scores from being infinite.
-const maxScore = 1e300
-
-// Standing is where a peer stands on the ban ladder.
-type Standing struct {
-	// Score is what reports have added up to, decayed to now. It is 0 after a ban.
-	Score float64
-	// Bans is the number of bans so far, those forgiven not counted.
-	Bans int
-	// BannedUntil is when its ban ends; zero if it is not banned.
-	BannedUntil time.Time
-}
-
 // Report tells of misbehaviour of a peer, with a weight that is added to its score,
 // and a reason, which becomes that of a ban. It returns where the peer stands then.
 //
@@ -130,7 +27,7 @@ type Standing struct {
 // [Gater.Add].
 func (g *Gater) Report(ctx context.Context, peer NodeID, weight float64, reason string) (Standing, error) {
 	if !(weight > 0) || math.IsInf(weight, 0) {
-		return Standing{}, fmt.Errorf("connmgr: report of %v: weight is %v, must be positive", peer, weight)
+		return Standing{}, fmt.Errorf("connmgr: report of %v: weight is %v, must be positive and finite", peer, weight)
 	}
 	l := g.ladder
 	if l == nil {
@@ -162,7 +59,11 @@ func (g *Gater) Report(ctx context.Context, peer NodeID, weight float64, reason 
 	}
 	var err error
 	if len(changes) > 0 {
-		_, err = g.applyThen(ctx, changes, func() { l.banned(peer) })
+		_, err = g.applyThen(ctx, changes, func() {
+			if step.ban {
+				l.banned(peer)
+			}
+		})
 	}
 	if step.disconnect {
 		if e := g.m.evictPeer(peer, ClosedMisbehaved, func(Conn, Direction) bool { return true }); e != nil {
@@ -174,7 +75,7 @@ func (g *Gater) Report(ctx context.Context, peer NodeID, weight float64, reason 
 
 // banInForce reports whether a peer's ban is: somebody may have lifted it.
 func (g *Gater) banInForce(peer NodeID) bool {
-	return g.rules.Load().has(Rule{Effect: Deny, Target: PeerTarget(peer), Origin: LadderOrigin})
+	return g.rules.Load().same(Rule{Effect: Deny, Target: PeerTarget(peer), Origin: LadderOrigin}) != nil
 }
 
 // Standing returns where a peer stands on the ban ladder, and false if it has never

@@ -29,7 +29,8 @@ type GateLimits struct {
 	// addresses there does not get many places. All of them apply.
 	PerPrefix []PrefixLimit
 	// ExemptPrivate leaves private, loopback and link-local addresses out of
-	// PerPrefix: many nodes behind one of these are normal.
+	// PerPrefix, and out of the address bans of the ladder: many nodes behind one of
+	// these are normal.
 	ExemptPrivate bool
 }
 
@@ -42,7 +43,8 @@ type PrefixLimit struct {
 	// no limit.
 	MaxConns int
 	// Rate is the number of new inbound connections per second from a prefix, refused
-	// ones not counted. 0 means no limit.
+	// ones not counted. 0 means no limit. It is applied by [Gater.InterceptAccept], or
+	// by [Gater.InterceptSecured] while there are allow rules about peers.
 	Rate float64
 	// Burst is how many may come at once before the rate holds. 0 means one second's
 	// worth, and at least 1.
@@ -80,8 +82,7 @@ func PrivateClusterLimits() GateLimits {
 }
 
 // TestLimits returns limits for tests on one machine, where hundreds of nodes share
-// 127.0.0.1: none. It exists so that a program can name what it wants, next to the
-// others; the zero value is the same.
+// 127.0.0.1: none, and the ladder bans no address there.
 func TestLimits() GateLimits { return GateLimits{ExemptPrivate: true} }
 
 func (l GateLimits) validate() error {

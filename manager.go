@@ -136,11 +136,11 @@ func (m *Manager) Close() error {
 	return nil
 }
 
-// runs reports whether background work has been started.
+// runs reports whether background work has been started, and not ended.
 func (m *Manager) runs() bool {
 	m.life.Lock()
 	defer m.life.Unlock()
-	return m.started
+	return m.started && !m.closed.Load()
 }
 
 // goIfOpen runs f on a goroutine that Close waits for, and reports whether it

@@ -212,3 +212,13 @@ func (s *ruleSet) find(t Target) *ruleNode {
 	}
 	return nil
 }
+
+// same returns the rule of the same effect, target and origin, or nil.
+func (s *ruleSet) same(r Rule) *ruleNode {
+	for n := s.find(r.Target); n != nil; n = n.next {
+		if n.effect == r.Effect && n.origin.Value() == r.Origin {
+			return n
+		}
+	}
+	return nil
+}

@@ -83,7 +83,8 @@ type RuleDiff struct {
 // counts; those that have expired are left out. Errors are as for [Gater.Add].
 //
 // It is meant for lists that are fetched again and again: what has not changed is
-// not saved anew.
+// not saved anew. An empty list removes all rules of the origin; who fetches lists looks
+// at the number of rules first.
 func (g *Gater) Replace(ctx context.Context, origin string, rules []Rule) (RuleDiff, error) {
 	now := g.m.cfg.Clock.Now()
 	fresh := new(ruleSet).edit(len(rules) + 1<<10) // what is to be, alone
@@ -105,7 +106,7 @@ func (g *Gater) Replace(ctx context.Context, origin string, rules []Rule) (RuleD
 	var diff RuleDiff
 	var changes []RuleChange
 	for r := range old.all() {
-		if r.Origin == origin && !fresh.set.has(r) {
+		if r.Origin == origin && fresh.set.same(r) == nil {
 			changes = append(changes, RuleChange{Rule: r, Remove: true})
 			diff.Removed++
 		}
@@ -130,16 +131,6 @@ func (g *Gater) Replace(ctx context.Context, origin string, rules []Rule) (RuleD
 	round := g.finish(e, EventRules{Changes: changes, At: now})
 	g.closeDenied(changes)
 	return diff, g.keeper.wait(ctx, round)
-}
-
-// has reports whether the same rule is in the set.
-func (s *ruleSet) has(r Rule) bool {
-	for n := s.find(r.Target); n != nil; n = n.next {
-		if n.effect == r.Effect && n.origin.Value() == r.Origin {
-			return true
-		}
-	}
-	return false
 }
 
 // apply makes changes and returns how many rules were removed.
@@ -244,7 +235,8 @@ func (g *Gater) sweepRules(now time.Time) {
 	}
 	changes = slices.DeleteFunc(changes, func(c RuleChange) bool {
 		r := c.Rule
-		return !current.ends(r, now) || !e.remove(r.Effect, r.Target, r.Origin)
+		known := current.same(r)
+		return known == nil || known.expires > now.UnixNano() || !e.remove(r.Effect, r.Target, r.Origin)
 	})
 	if len(changes) == 0 {
 		g.rules.Store(&e.set) // with the next expiry, if no more
@@ -252,15 +244,5 @@ func (g *Gater) sweepRules(now time.Time) {
 		return
 	}
 	g.keeper.saveSoon(g.finish(e, EventRules{Changes: changes, Expired: true, At: now}))
-	g.closeDenied(changes)
-}
-
-// ends reports whether the same rule is in the set and has expired.
-func (s *ruleSet) ends(r Rule, now time.Time) bool {
-	for n := s.find(r.Target); n != nil; n = n.next {
-		if n.effect == r.Effect && n.origin.Value() == r.Origin {
-			return n.rule(r.Target).Expired(now)
-		}
-	}
-	return false
+	g.m.goIfOpen(func() { g.closeDenied(changes) }) // a Close that hangs holds up no trim
 }

@@ -24,7 +24,9 @@ type RuleStore interface {
 	Load(ctx context.Context) ([]Rule, error)
 	// Save makes changes durable before it returns. After an error each rule is as it
 	// was or as it was to be; the gater hands over the same changes again. No two
-	// changes are about the same rule. The slice is the caller's.
+	// changes are about the same rule. The slice is the caller's. A store takes every
+	// rule that passes [Rule.Validate]: one that it refuses keeps the others that come
+	// with it from being saved.
 	Save(ctx context.Context, changes []RuleChange) error
 }
 
@@ -179,6 +181,9 @@ func (k *ruleKeeper) retry() {
 
 // saveSoon has a round saved that nobody else waits for.
 func (k *ruleKeeper) saveSoon(round *saveRound) {
+	if round == nil {
+		return
+	}
 	k.m.goIfOpen(func() {
 		k.start(round)
 		if err := k.wait(context.Background(), round); err != nil {

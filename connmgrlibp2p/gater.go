@@ -106,7 +106,9 @@ func (g *Gater) Close() error {
 }
 
 // Chain makes one gater of several: a connection may go on if all of them say so,
-// asked in order up to the first that does not. Nil ones are left out.
+// asked in order up to the first that does not. Nil ones are left out. A [Gater] with
+// limits is best the last: at a full door it closes somebody for a newcomer, which is in
+// vain if another one then refuses.
 func Chain(gaters ...libp2p.ConnectionGater) libp2p.ConnectionGater {
 	var c chain
 	for _, g := range gaters {
@@ -159,6 +161,9 @@ func (c chain) InterceptUpgraded(conn network.Conn) (bool, control.DisconnectRea
 }
 
 func (c chain) release(conn network.Conn) {
+	if conn == nil {
+		return
+	}
 	for _, g := range c {
 		switch g := g.(type) {
 		case *Gater:

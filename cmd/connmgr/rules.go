@@ -9,6 +9,8 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -77,7 +79,7 @@ func newRulesImport() *cobra.Command {
 	var (
 		origin, reason string
 		lasting        time.Duration
-		allow          bool
+		allow, empty   bool
 	)
 	cmd := &cobra.Command{
 		Use:   "import LIST...",
@@ -98,6 +100,7 @@ origins that the lists name, if they were exported.`,
 	f.StringVar(&origin, "origin", "", "where the rules come from; replaces what came from there before")
 	f.StringVar(&reason, "reason", "", "the reason of rules that have none in the list")
 	f.DurationVar(&lasting, "for", 0, "how long rules last that do not say it (default for good)")
+	f.BoolVar(&empty, "allow-empty", false, "with --origin, remove all that came from there if the lists are empty")
 	f.BoolVar(&allow, "allow", false, "allow instead of deny what does not say it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		format := connmgrlibp2p.ListFormat()
@@ -111,6 +114,7 @@ origins that the lists name, if they were exported.`,
 		if allow {
 			format.Effect = connmgr.Allow
 		}
+		replace := cmd.Flags().Changed("origin")
 		var rules []connmgr.Rule
 		for _, name := range args {
 			read, err := readList(cmd, name, format)
@@ -119,8 +123,11 @@ origins that the lists name, if they were exported.`,
 			}
 			rules = append(rules, read...)
 		}
+		if replace && len(rules) == 0 && !empty { // most likely something went wrong on the way
+			return failed(fmt.Errorf("no rules in %s; to remove all of origin %q, add --allow-empty", strings.Join(args, ", "), origin))
+		}
 		return failed(withGater(*db, func(gater *connmgr.Gater) error {
-			return importRules(cmd, gater, *db, rules, cmd.Flags().Changed("origin"), origin)
+			return importRules(cmd, gater, *db, rules, replace, origin)
 		}))
 	}
 	return cmd
@@ -130,37 +137,65 @@ origins that the lists name, if they were exported.`,
 // expired are left out.
 func importRules(cmd *cobra.Command, gater *connmgr.Gater, db string, rules []connmgr.Rule, replace bool, origin string) error {
 	now := time.Now()
-	live := rules[:0:0]
+	var live []connmgr.Rule
 	for _, r := range rules {
 		if !r.Expired(now) {
 			live = append(live, r)
 		}
 	}
-	before := gater.Stats().Rules
-	var diff connmgr.RuleDiff
-	var err error
-	if replace {
-		diff, err = gater.Replace(cmd.Context(), origin, live)
-	} else {
-		err = gater.Add(cmd.Context(), live...)
-		diff.Added = gater.Stats().Rules - before
-		diff.Kept = len(live) - diff.Added
-	}
-	if err != nil {
-		return err
-	}
 	out := cmd.OutOrStdout()
-	switch {
-	case replace:
-		fmt.Fprintf(out, "%s: %d added, %d changed, %d removed, %d kept of origin %q; %d rules now\n",
-			db, diff.Added, diff.Changed, diff.Removed, diff.Kept, origin, gater.Stats().Rules)
-	default:
-		fmt.Fprintf(out, "%s: %d added, %d there already; %d rules now\n", db, diff.Added, diff.Kept, gater.Stats().Rules)
-	}
 	if n := len(rules) - len(live); n > 0 {
 		fmt.Fprintf(out, "%s: %d left out, since they have expired\n", db, n)
 	}
+	if !replace {
+		diff := diffRules(gater, live)
+		if err := gater.Add(cmd.Context(), live...); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%s: %d added, %d changed, %d there already; %d rules now\n",
+			db, diff.Added, diff.Changed, diff.Kept, inForce(gater))
+		return nil
+	}
+	diff, err := gater.Replace(cmd.Context(), origin, live)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s: %d added, %d changed, %d removed, %d kept of origin %q; %d rules now\n",
+		db, diff.Added, diff.Changed, diff.Removed, diff.Kept, origin, inForce(gater))
 	return nil
+}
+
+// diffRules says what adding rules to those in force will change.
+func diffRules(gater *connmgr.Gater, rules []connmgr.Rule) (diff connmgr.RuleDiff) {
+	type id struct {
+		effect connmgr.Effect
+		target connmgr.Target
+		origin string
+	}
+	there := make(map[id]connmgr.Rule)
+	for r := range gater.Rules() {
+		there[id{r.Effect, r.Target, r.Origin}] = r
+	}
+	for _, r := range rules {
+		key := id{r.Effect, r.Target, r.Origin}
+		switch old, known := there[key]; {
+		case !known:
+			diff.Added++
+		case old.Reason != r.Reason || !old.Expires.Equal(r.Expires):
+			diff.Changed++
+		default:
+			diff.Kept++
+		}
+		there[key] = r
+	}
+	return diff
+}
+
+func inForce(gater *connmgr.Gater) (n int) {
+	for range gater.Rules() {
+		n++
+	}
+	return n
 }
 
 func newRulesExport() *cobra.Command {
@@ -186,12 +221,7 @@ other programs read as far as they know its lines.`,
 		if output == "" {
 			return failed(connmgrlibp2p.ListFormat().Write(cmd.OutOrStdout(), chosen))
 		}
-		file, err := os.Create(output)
-		if err != nil {
-			return failed(err)
-		}
-		err = connmgrlibp2p.ListFormat().Write(file, chosen)
-		return failed(errors.Join(err, file.Close()))
+		return failed(writeFile(output, func(w io.Writer) error { return connmgrlibp2p.ListFormat().Write(w, chosen) }))
 	}
 	return cmd
 }
@@ -223,6 +253,22 @@ func newRulesList() *cobra.Command {
 		return failed(writeRulesTable(cmd.OutOrStdout(), chosen))
 	}
 	return cmd
+}
+
+// writeFile replaces a file when all of the new one has been written.
+func writeFile(name string, write func(io.Writer) error) error {
+	file, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(file.Chmod(0o644), write(file), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(file.Name())
+	}
+	return err
 }
 
 // savedRules returns the rules of a file, those that have expired too.
