@@ -104,10 +104,10 @@ func (g *Gater) Replace(ctx context.Context, origin string, rules []Rule) (RuleD
 	g.editing.Lock()
 	old := g.rules.Load()
 	var diff RuleDiff
-	var changes []RuleChange
+	var changes []pendingChange
 	for r := range old.all() {
 		if r.Origin == origin && fresh.set.same(r) == nil {
-			changes = append(changes, RuleChange{Rule: r, Remove: true})
+			changes = append(changes, pendingChange{RuleChange: RuleChange{Rule: r, Remove: true}})
 			diff.Removed++
 		}
 	}
@@ -126,10 +126,11 @@ func (g *Gater) Replace(ctx context.Context, origin string, rules []Rule) (RuleD
 		default:
 			diff.Changed++
 		}
-		changes = append(changes, RuleChange{Rule: r, fresh: e.set.count > before})
+		changes = append(changes, pendingChange{RuleChange: RuleChange{Rule: r}, fresh: e.set.count > before})
 	}
-	round := g.finish(e, EventRules{Changes: changes, At: now})
-	g.closeDenied(changes)
+	made := bare(changes)
+	round := g.finish(e, changes, EventRules{Changes: made, At: now})
+	g.closeDenied(made)
 	return diff, g.keeper.wait(ctx, round)
 }
 
@@ -143,7 +144,7 @@ func (g *Gater) applyThen(ctx context.Context, changes []RuleChange, inForce fun
 	now := g.m.cfg.Clock.Now()
 	g.editing.Lock()
 	e := g.rules.Load().edit(len(changes))
-	made := make([]RuleChange, 0, len(changes))
+	made := make([]pendingChange, 0, len(changes))
 	for _, c := range changes {
 		before := e.set.count
 		if c.Remove {
@@ -154,13 +155,12 @@ func (g *Gater) applyThen(ctx context.Context, changes []RuleChange, inForce fun
 		} else if !e.put(c.Rule) {
 			continue
 		}
-		c.fresh = e.set.count > before
-		made = append(made, c)
+		made = append(made, pendingChange{RuleChange: c, fresh: e.set.count > before})
 	}
 	if len(changes) > 1 {
 		made = lastChanges(made) // somebody may name a rule twice
 	}
-	round := g.finish(e, EventRules{Changes: made, At: now})
+	round := g.finish(e, made, EventRules{Changes: bare(made), At: now})
 	inForce()
 	// Rules that were there already may have connections that would not close then.
 	g.closeDenied(changes)
@@ -172,12 +172,12 @@ func (g *Gater) applyThen(ctx context.Context, changes []RuleChange, inForce fun
 
 // finish puts the edited rules in force, tells subscribers, and begins to save them.
 // It unlocks editing only then, so that all of this is in one order.
-func (g *Gater) finish(e *ruleEdit, event EventRules) *saveRound {
-	if len(event.Changes) > 0 {
+func (g *Gater) finish(e *ruleEdit, changes []pendingChange, event EventRules) *saveRound {
+	if len(changes) > 0 {
 		g.rules.Store(&e.set)
 		g.m.events.publish(func() Event { return event })
 	}
-	round := g.keeper.enqueue(event.Changes)
+	round := g.keeper.enqueue(changes)
 	g.editing.Unlock()
 	g.keeper.start(round)
 	return round
@@ -217,11 +217,11 @@ func (g *Gater) sweepRules(now time.Time) {
 	if now.UnixNano() < max(set.nextExpiry, soonest) || !g.nextSweep.CompareAndSwap(soonest, now.Add(sweepSpacing).UnixNano()) {
 		return
 	}
-	var changes []RuleChange
+	var changes []pendingChange
 	next := int64(neverExpires)
 	for r := range set.all() {
 		if r.Expired(now) {
-			changes = append(changes, RuleChange{Rule: r, Remove: true, ended: true})
+			changes = append(changes, pendingChange{RuleChange: RuleChange{Rule: r, Remove: true}, ended: true})
 		} else {
 			next = min(next, unixNano(r.Expires))
 		}
@@ -233,7 +233,7 @@ func (g *Gater) sweepRules(now time.Time) {
 	if current == set { // else a rule may have come that ends sooner
 		e.set.nextExpiry = next
 	}
-	changes = slices.DeleteFunc(changes, func(c RuleChange) bool {
+	changes = slices.DeleteFunc(changes, func(c pendingChange) bool {
 		r := c.Rule
 		known := current.same(r)
 		return known == nil || known.expires > now.UnixNano() || !e.remove(r.Effect, r.Target, r.Origin)
@@ -243,6 +243,7 @@ func (g *Gater) sweepRules(now time.Time) {
 		g.editing.Unlock()
 		return
 	}
-	g.keeper.saveSoon(g.finish(e, EventRules{Changes: changes, Expired: true, At: now}))
-	g.m.goIfOpen(func() { g.closeDenied(changes) }) // a Close that hangs holds up no trim
+	made := bare(changes)
+	g.keeper.saveSoon(g.finish(e, changes, EventRules{Changes: made, Expired: true, At: now}))
+	g.m.goIfOpen(func() { g.closeDenied(made) }) // a Close that hangs holds up no trim
 }

@@ -36,14 +36,28 @@ type RuleChange struct {
 	// Remove says that the rule is to be forgotten; its expiry and reason mean
 	// nothing then. A rule that the store does not have is no error.
 	Remove bool
+}
+
+// pendingChange is a change with what the keeper knows about it.
+type pendingChange struct {
+	RuleChange
 	// fresh says that no store has heard of the rule yet, so that nothing has to be
 	// saved if it goes before it was saved.
 	fresh bool
+	// ended says that the rule is removed since it has expired.
+	ended bool
 	// latest is the latest end of a version of the rule that a Save that failed may
 	// have left in the store, in Unix nanoseconds; 0 if there is none.
 	latest int64
-	// ended says that the rule is removed since it has expired.
-	ended bool
+}
+
+// bare returns changes as others see them.
+func bare(pending []pendingChange) []RuleChange {
+	changes := make([]RuleChange, len(pending))
+	for i := range pending {
+		changes[i] = pending[i].RuleChange
+	}
+	return changes
 }
 
 // ruleKeeper saves changes in the order in which they came into force, those of
@@ -55,7 +69,7 @@ type ruleKeeper struct {
 
 	mu sync.Mutex // guards all following fields
 	// pending is what is in force and not saved, the oldest change first.
-	pending []RuleChange
+	pending []pendingChange
 	// unique says that no two of them are about the same rule.
 	unique bool
 	// next is the round that will save it; nil if nobody waits for one.
@@ -75,7 +89,7 @@ type saveRound struct {
 // enqueue notes changes that have come into force, no two about the same rule, and
 // returns the round that will save them, nil if there is no store. The caller holds
 // the lock under which they came into force, so that the order is the same.
-func (k *ruleKeeper) enqueue(changes []RuleChange) *saveRound {
+func (k *ruleKeeper) enqueue(changes []pendingChange) *saveRound {
 	if k.store == nil {
 		return nil
 	}
@@ -147,14 +161,13 @@ func (k *ruleKeeper) saveAll() {
 		k.mu.Unlock()
 
 		if len(changes) > 0 {
-			round.err = k.m.safely(func() error { return k.store.Save(context.Background(), changes) })
+			round.err = k.m.safely(func() error { return k.store.Save(context.Background(), bare(changes)) })
 		}
 		if round.err == nil {
 			k.unsaved.Store(0)
 			k.logged.Store(false)
 		} else {
-			changes = slices.Clone(changes) // subscribers may be reading them
-			for i := range changes {        // who knows what a Save that failed has done
+			for i := range changes { // who knows what a Save that failed has done
 				if c := &changes[i]; !c.Remove {
 					c.latest = max(c.latest, unixNano(c.Rule.Expires))
 				}
@@ -193,14 +206,14 @@ func (k *ruleKeeper) saveSoon(round *saveRound) {
 }
 
 // lastChanges leaves of all changes of one rule the last.
-func lastChanges(changes []RuleChange) []RuleChange {
+func lastChanges(changes []pendingChange) []pendingChange {
 	type id struct {
 		effect Effect
 		target Target
 		origin string
 	}
 	at := make(map[id]int, len(changes))
-	out := make([]RuleChange, 0, len(changes))
+	out := make([]pendingChange, 0, len(changes))
 	for _, c := range changes {
 		key := id{c.Rule.Effect, c.Rule.Target, c.Rule.Origin}
 		i, seen := at[key]
@@ -212,12 +225,12 @@ func lastChanges(changes []RuleChange) []RuleChange {
 		c.fresh, c.latest = out[i].fresh, out[i].latest
 		out[i] = c
 	}
-	return slices.DeleteFunc(out, func(c RuleChange) bool { return c.Remove && c.fresh && c.harmless() })
+	return slices.DeleteFunc(out, func(c pendingChange) bool { return c.Remove && c.fresh && c.harmless() })
 }
 
 // harmless reports whether nothing of a rule that is removed can come back from the
 // store, which had no version of it before: none was ever given to it, or what a Save
 // that failed may have left has ended with the rule.
-func (c *RuleChange) harmless() bool {
+func (c *pendingChange) harmless() bool {
 	return c.latest == 0 || c.ended && c.latest <= unixNano(c.Rule.Expires)
 }
