@@ -26,9 +26,9 @@ func (l *lobby) expectCounts(t *testing.T, when string, open, arriving int) {
 }
 
 // mustArrive is arrive for somebody who must pass.
-func (l *lobby) mustArrive(t *testing.T, peer connmgr.NodeID, options ...connmgrtest.Option) *guest {
+func (l *lobby) mustArrive(t *testing.T, peer connmgr.NodeID) *guest {
 	t.Helper()
-	v, err := l.arrive(connmgr.DirInbound, peer, addr4(1, 1), options...)
+	v, err := l.arrive(connmgr.DirInbound, peer, addr4(1, 1))
 	if err != nil {
 		t.Fatalf("%v was refused: %v", peer, err)
 	}

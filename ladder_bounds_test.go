@@ -19,16 +19,15 @@ import (
 // banned peers came, floods that must not fill memory, and many reports at once.
 
 // banFrom connects a peer from an address and gets it banned.
-func banFrom(t testing.TB, m *connmgr.Manager, host *connmgrtest.Host, peer connmgr.NodeID, addrs ...string) time.Duration {
+func banFrom(t testing.TB, m *connmgr.Manager, host *connmgrtest.Host, peer connmgr.NodeID, addrs ...string) {
 	t.Helper()
 	for _, addr := range addrs {
 		host.Connect(peer, connmgrtest.From(comingFrom(addr)))
 	}
-	takes := ban(t, m, peer)
+	ban(t, m, peer)
 	if host.Connected(peer) {
 		t.Errorf("%v is still connected", peer)
 	}
-	return takes
 }
 
 // addressRules returns the addresses that the ladder has banned, in order.
@@ -105,7 +104,7 @@ func TestOnlyBansInForceCountAgainstAnAddress(t *testing.T) {
 				_, _ = m.Gater().Unblock(context.Background(), connmgr.PeerTarget(peerID(i)))
 			}
 		},
-		"the same peer again": func(m *connmgr.Manager) { advance(steps.FirstBan / 2) },
+		"the same peer again": func(*connmgr.Manager) { advance(steps.FirstBan / 2) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
