@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/dep2p/connmgr"
-	"github.com/dep2p/connmgr/connmgrtest"
 )
 
 // These tests follow a connection from the gate to the moment at which the host reports

@@ -9,8 +9,9 @@ import (
 // open. One that has passed the gate but has not been reported as connected is
 // arriving: it has its place, but is neither planned for nor closed. One that is
 // being closed is marked, so that it is neither counted nor closed twice; when its
-// Close has returned its place is free, or a newcomer's for whom it left, but it stays marked until the host reports
-// that it is gone, or too long has passed. If the Close failed it is open again.
+// Close has returned its place is free, or a newcomer's for whom it left, but it stays
+// marked until the host reports that it is gone, or too long has passed. If the Close
+// failed it is open again.
 //
 // registry.heads counts those that are arriving, open or closing, registry.away those
 // that are arriving or closing.

@@ -9,9 +9,9 @@ import (
 
 // This file makes room for a newcomer at a full door: the lowest-ranked peer that is
 // inbound and neither protected nor trusted goes if the newcomer ranks above it;
-// otherwise the newcomer does. Grace shelters nobody here: if it did, a flood of newcomers would
-// push out those who have been here for long. Nor can an inbound connection push out
-// a peer that we dialled ourselves.
+// otherwise the newcomer does. Grace shelters nobody here: if it did, a flood of
+// newcomers would push out those who have been here for long. Nor can an inbound
+// connection push out a peer that we dialled ourselves.
 //
 // A search for the lowest-ranked looks at every peer, and strangers decide how often
 // one is needed. So it finds several at once, and searches may take a twentieth of

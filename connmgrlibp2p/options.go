@@ -109,10 +109,9 @@ func WithBudget(b connmgr.Budget) Option {
 
 // WithHardLimit sets the number of connections that inbound ones never exceed if the
 // node has the manager's gater, and above which newcomers lose the shelter of their
-// grace period; see [connmgr.Config.HardLimit]. It must not be
-// below the watermarks; math.MaxInt means no limit. Default is 1.5 times the high
-// watermark, and no limit with [connmgr.BudgetTrimmable], since go-libp2p's manager
-// has none.
+// grace period; see [connmgr.Config.HardLimit]. It must not be below the watermarks;
+// math.MaxInt means no limit. Default is 1.5 times the high watermark, and no limit with
+// [connmgr.BudgetTrimmable], since go-libp2p's manager has none.
 func WithHardLimit(n int) Option {
 	return func(cfg *config) error {
 		if n <= 0 {
