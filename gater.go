@@ -46,8 +46,9 @@ type GateConfig struct {
 //
 // Methods may be called from several goroutines at once, and after Close of the
 // manager: rules still decide then, but nothing is closed, and no limit of places
-// holds. Checks take no lock, allocate nothing, and cost the same with a million
-// rules as with one; refusals allocate, and limits take a lock for a moment.
+// holds. Checks take no lock and allocate nothing; with a million rules they cost a few
+// cache misses more than with one. Refusals allocate, and limits take a lock for a
+// moment.
 type Gater struct {
 	m     *Manager
 	rules atomic.Pointer[ruleSet]
@@ -149,7 +150,9 @@ func (g *Gater) InterceptSecured(dir Direction, peer NodeID, addr netip.AddrPort
 // refused unless there is an unprotected peer with nothing but inbound connections
 // that goes before it in the order of trims (a newcomer counts with the tags that it
 // has already; a protected one goes before nobody). That peer is closed first, so the
-// call can take as long as a Close, but not much longer than a second.
+// call can take as long as a Close, but not much longer than a second. While outbound or
+// trusted connections hold the number above a limit, nobody is closed for a newcomer:
+// one that goes would not make room.
 func (g *Gater) InterceptUpgraded(dir Direction, peer NodeID, addr netip.AddrPort, conn Conn) error {
 	s := &subject{peer: peer, hasPeer: true, addr: addr, dialled: dir == DirOutbound}
 	_, no := g.check(AtUpgraded, s)

@@ -13,8 +13,8 @@ import (
 
 // maxRated bounds the prefixes remembered for one rate. A flood that uses more than
 // that within a burst's time makes the table forget those it has heard of least
-// lately, so each can start a new burst; a rate per prefix is no help against so many
-// anyway, the other limits are.
+// lately, but those that have used up their burst last, so that a flood of many is no
+// way to begin a new burst for one.
 const maxRated = 1 << 16
 
 // rate is a table of prefixes with their times. It is not safe for concurrent use.
@@ -59,11 +59,27 @@ func (r *rate) end(p netip.Prefix, now instant) instant {
 // take notes a connection.
 func (r *rate) take(p netip.Prefix, now instant) {
 	end := r.end(p, now) + instant(r.interval)
-	if now >= r.turned+instant(r.burst) || len(r.current) >= maxRated/2 {
-		r.previous, r.current = r.current, make(map[netip.Prefix]instant)
-		r.turned = now
+	switch {
+	case now >= r.turned+instant(r.burst):
+		r.turn(now, nil)
+	case len(r.current) >= maxRated/2:
+		spent := make(map[netip.Prefix]instant)
+		for old, end := range r.previous {
+			if _, newer := r.current[old]; !newer && end+instant(r.interval-r.burst) > now && len(spent) < maxRated/4 {
+				spent[old] = end
+			}
+		}
+		r.turn(now, spent)
 	}
 	r.current[p] = end
+}
+
+// turn begins a new turn with what is still to be known of the turn before the last.
+func (r *rate) turn(now instant, known map[netip.Prefix]instant) {
+	if known == nil {
+		known = make(map[netip.Prefix]instant)
+	}
+	r.previous, r.current, r.turned = r.current, known, now
 }
 
 func (r *rate) len() int { return len(r.current) + len(r.previous) }

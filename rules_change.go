@@ -45,7 +45,8 @@ func (g *Gater) Remove(ctx context.Context, rules ...Rule) (removed int, err err
 }
 
 // Block denies a target from now on, for some time or, if that is 0, for good, and
-// closes the connections that this is about.
+// closes the connections that this is about. A block of the target that is there already
+// and ends later stays as it is; [Gater.Add] changes it.
 func (g *Gater) Block(ctx context.Context, t Target, duration time.Duration, reason string) error {
 	if duration < 0 {
 		return fmt.Errorf("connmgr: blocking %v for %v: the duration must not be negative", t, duration)
@@ -53,6 +54,9 @@ func (g *Gater) Block(ctx context.Context, t Target, duration time.Duration, rea
 	r := Rule{Effect: Deny, Target: t, Reason: reason}
 	if duration > 0 {
 		r.Expires = g.m.cfg.Clock.Now().Add(duration)
+	}
+	if known := g.rules.Load().same(r); known != nil && known.expires > unixNano(r.Expires) {
+		r = known.rule(t)
 	}
 	return g.Add(ctx, r)
 }

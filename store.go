@@ -122,6 +122,9 @@ func (k *ruleKeeper) wait(ctx context.Context, round *saveRound) error {
 	if round == nil {
 		return nil
 	}
+	if ctx == nil {
+		ctx = context.Background()
+	}
 	select {
 	case <-round.done:
 		if round.err != nil {

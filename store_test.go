@@ -237,8 +237,8 @@ func TestARuleThatEndedWhileTheStoreFailedDoesNotComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, store := gateWithStore(t, denyPeer("alice"))
 		store.FailSaves(errors.New("disk full"))
-		if err := m.Gater().Block(context.Background(), connmgr.PeerTarget("alice"), time.Minute, ""); err == nil {
-			t.Error("Block: nil, want the store's error")
+		if err := m.Gater().Add(context.Background(), with(denyPeer("alice"), time.Now().Add(time.Minute), "")); err == nil {
+			t.Error("Add: nil, want the store's error")
 		}
 		advance(10 * time.Minute)
 		store.FailSaves(nil)

@@ -13,7 +13,9 @@ func newDemo() *cobra.Command {
 		Long: `Starts one libp2p node guarded by connmgr, and a crowd of real nodes in the same
 process that connect to it over TCP and QUIC on loopback. Some are tagged, some
 protected, some have open streams, half of them come in one burst, one drops and
-returns. At the end it asks the nodes that dialled whether the promises were kept.
+returns. Then another node, whose gate is tried: a peer and a prefix that are blocked
+while connected, a burst from one prefix, a ban that ends. It asks the nodes that dialled
+whether the promises were kept.
 
 Nothing leaves this machine. The exit status is 1 if a promise was broken.`,
 		Example: `  connmgr demo

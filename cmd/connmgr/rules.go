@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -105,7 +106,10 @@ origins that the lists name, if they were exported.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		format := connmgrlibp2p.ListFormat()
 		format.Origin, format.Reason = origin, reason
+		sample := connmgr.Rule{Target: connmgr.PortTarget(1), Origin: origin, Reason: reason}
 		switch {
+		case sample.Validate() != nil:
+			return errors.New("--origin and --reason must each be one line of at most 1024 bytes")
 		case lasting < 0:
 			return fmt.Errorf("--for is %v, must not be negative", lasting)
 		case lasting > 0:
@@ -248,9 +252,11 @@ func newRulesList() *cobra.Command {
 		}
 		chosen := ofOrigin(rules, cmd.Flags().Changed("origin"), origin)
 		if asJSON {
-			return failed(writeRulesJSON(cmd.OutOrStdout(), chosen))
+			out := bufio.NewWriter(cmd.OutOrStdout())
+			return failed(errors.Join(writeRulesJSON(out, chosen), out.Flush()))
 		}
-		return failed(writeRulesTable(cmd.OutOrStdout(), chosen))
+		out := bufio.NewWriter(cmd.OutOrStdout())
+		return failed(errors.Join(writeRulesTable(out, chosen), out.Flush()))
 	}
 	return cmd
 }
