@@ -246,7 +246,8 @@ func (l *lobby) expectEmpty(t *testing.T) {
 }
 
 // expectMost checks that a limit was never exceeded. That it mattered is seen from how
-// close it was; friends, which are not counted, take some of the places.
+// close it was, where enough connections come for that to be no matter of chance;
+// friends, which are not counted, take some of the places.
 func (l *lobby) expectMost(t *testing.T, what string, limit int) {
 	t.Helper()
 	l.mu.Lock()
@@ -254,7 +255,7 @@ func (l *lobby) expectMost(t *testing.T, what string, limit int) {
 	switch most := l.most[what]; {
 	case most > limit:
 		t.Errorf("%s: %d connections were open at one time, want never more than %d", what, most, limit)
-	case most < limit/2:
+	case most == 0, limit >= 10 && most < limit/2:
 		t.Errorf("the test is wrong: %s: no more than %d connections were open, the limit of %d was never near", what, most, limit)
 	}
 }
