@@ -2,6 +2,7 @@ package connmgr
 
 import (
 	"cmp"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,22 +66,23 @@ func (g *Gater) makeRoom(peer NodeID, slot connSlot, most places, why Outcome) O
 			continue
 		case roomFound:
 		}
-		// Outbound connections are not refused, and limits can be lowered: then one
-		// that goes makes no room, and nobody should go in vain.
-		if needed := max(g.m.table.heads.all()-most.hard, g.m.table.heads.inbound()-most.inbound) + 1; int(candidate.Conns) < needed {
-			return why
-		}
-		e := g.evictWhole(&candidate)
-		if e == nil { // it has changed meanwhile
+		// Outbound and trusted connections are not refused, and limits can be lowered, so
+		// it may take more than one to make room.
+		needed := max(g.m.table.heads.all()-most.hard, g.m.table.heads.inbound()-most.inbound) + 1
+		leavers := g.leavers(candidate, &n, needed)
+		if len(leavers) == 0 {
+			if searched || !g.room.search(g.m, true) {
+				return why
+			}
+			searched = true
 			continue
 		}
-		if g.m.evict(TriggerNewcomer, e) > 0 {
-			g.room.displaced.Add(1)
-		}
+		g.room.displaced.Add(uint64(g.m.evict(TriggerNewcomer, leavers...)))
 		// Others may stand at the door, so the place of the first is handed over. If that
-		// one hangs or fails, there may be room all the same: it had others.
-		left := g.m.table.hasLeft(candidate.ID, e.conns[0])
-		if first := e.first.Load(); first == firstClosed || first == 0 && left {
+		// one hangs or fails, there may be room all the same.
+		first := leavers[0]
+		left := g.m.table.hasLeft(first.verdict.Peer, first.conns[0])
+		if came := first.first.Load(); came == firstClosed || came == 0 && left {
 			return g.m.table.takeOver(peer, slot, most)
 		}
 		if why = g.m.table.admit(peer, slot, most); why != OverHardLimit && why != OverInboundLimit {
@@ -89,6 +91,32 @@ func (g *Gater) makeRoom(peer NodeID, slot connSlot, most places, why Outcome) O
 	}
 	return why
 }
+
+// leavers marks as many peers as closing as it takes to free a number of places, the
+// candidate first, or none if there are not enough: nobody goes in vain. The place of the
+// first is for the newcomer.
+func (g *Gater) leavers(candidate PeerState, newcomer *PeerState, needed int) (leavers []*eviction) {
+	freed := 0
+	for answer := roomFound; answer == roomFound; candidate, answer = g.room.take(g.m.policy(), newcomer, true) {
+		if e := g.evictWhole(&candidate, len(leavers) == 0); e != nil { // else it has changed meanwhile
+			leavers = append(leavers, e)
+			freed += len(e.conns)
+		}
+		if freed >= needed && freed > 0 {
+			return leavers
+		}
+	}
+	for i, e := range leavers {
+		for j, c := range e.conns {
+			if gone := g.m.table.endClose(e.verdict.Peer, c, errNotNeeded); gone && i == 0 && j == 0 {
+				g.m.table.heads.remove(DirInbound) // it has left its place, and nobody takes it
+			}
+		}
+	}
+	return nil
+}
+
+var errNotNeeded = errors.New("connmgr: it does not have to go after all")
 
 // newcomer returns what the rules look at in a peer that is about to connect.
 func (m *Manager) newcomer(id NodeID) PeerState {
@@ -244,8 +272,9 @@ func (m *Manager) lowestInbound(n int) []PeerState {
 }
 
 // evictWhole marks all connections of a peer as closing that is to make room, unless
-// it is trusted or has changed since it was found; nil then.
-func (g *Gater) evictWhole(found *PeerState) *eviction {
+// it is trusted or has changed since it was found; nil then. If it leaves, the place of
+// its first connection is for the newcomer.
+func (g *Gater) evictWhole(found *PeerState, leaves bool) *eviction {
 	if g.trusts(found.ID) {
 		return nil
 	}
@@ -269,7 +298,9 @@ func (g *Gater) evictWhole(found *PeerState) *eviction {
 	if len(e.conns) == 0 {
 		return nil
 	}
-	rec.slot(e.conns[0]).leave()
+	if leaves {
+		rec.slot(e.conns[0]).leave()
+	}
 	return e
 }
 

@@ -151,8 +151,8 @@ func (g *Gater) InterceptSecured(dir Direction, peer NodeID, addr netip.AddrPort
 // that goes before it in the order of trims (a newcomer counts with the tags that it
 // has already; a protected one goes before nobody). That peer is closed first, so the
 // call can take as long as a Close, but not much longer than a second. While outbound or
-// trusted connections hold the number above a limit, nobody is closed for a newcomer:
-// one that goes would not make room.
+// trusted connections hold the number above a limit, it takes more than one peer to make
+// room; either enough of them go, or nobody does.
 func (g *Gater) InterceptUpgraded(dir Direction, peer NodeID, addr netip.AddrPort, conn Conn) error {
 	s := &subject{peer: peer, hasPeer: true, addr: addr, dialled: dir == DirOutbound}
 	_, no := g.check(AtUpgraded, s)
