@@ -1,7 +1,6 @@
 package connmgrlibp2p_test
 
 import (
-	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -52,41 +51,6 @@ func TestGoLibp2psOwnGaterTestsPass(t *testing.T) {
 	if want := testsIn(t, source); len(want) == 0 || !slices.Equal(passed, want) {
 		t.Errorf("of go-libp2p's tests %q pass, want %q", passed, want)
 	}
-}
-
-// compileOverlay makes a test binary of a package that exists only for the compiler.
-func compileOverlay(t *testing.T, name string, sources map[string][]byte) (binary string) {
-	t.Helper()
-	here, err := filepath.Abs(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmp := t.TempDir()
-	replace := make(map[string]string)
-	for file, source := range sources {
-		copied := filepath.Join(tmp, file)
-		if err := os.WriteFile(copied, source, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		replace[filepath.Join(here, "internal", name, file)] = copied
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlayFile := filepath.Join(tmp, "overlay.json")
-	if err := os.WriteFile(overlayFile, overlay, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	binary = filepath.Join(tmp, "upstream.test")
-	args := []string{"test", "-c", "-vet=off", "-overlay", overlayFile, "-o", binary}
-	if underRaceDetector() {
-		args = append(args, "-race")
-	}
-	if out, err := goCommand(t, append(args, "./internal/"+name)...).CombinedOutput(); err != nil {
-		t.Fatalf("compiling go-libp2p's tests against the drop-in: %v\n%s", err, out)
-	}
-	return binary
 }
 
 // testsIn returns the names of the tests in a source file, in order.

@@ -110,20 +110,7 @@ func compileUpstreamTests(t *testing.T) (binary string) {
 	t.Helper()
 	dir := upstreamDir(t)
 	private := privateNames(t, dir)
-	here, err := filepath.Abs(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmp := t.TempDir()
-	replace := make(map[string]string)
-	add := func(name string, source []byte) {
-		file := filepath.Join(tmp, name)
-		if err := os.WriteFile(file, source, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		replace[filepath.Join(here, "internal", "upstreamtests", name)] = file
-	}
-
+	sources := make(map[string][]byte)
 	var dropped []string
 	for _, name := range []string{"connmgr_test.go", "decay_test.go", "bench_test.go"} {
 		source, err := os.ReadFile(filepath.Join(dir, name))
@@ -132,14 +119,33 @@ func compileUpstreamTests(t *testing.T) (binary string) {
 		}
 		source, gone := withoutPrivateParts(t, name, source, private)
 		dropped = append(dropped, gone...)
-		add(name, source)
+		sources[name] = source
 	}
-	add("shim.go", []byte(upstreamShim))
+	sources["shim.go"] = []byte(upstreamShim)
 	slices.Sort(dropped)
 	if want := slices.Sorted(maps.Keys(upstreamDropped)); !slices.Equal(dropped, want) {
 		t.Errorf("these of go-libp2p's test functions reach into private parts:\n%q\nwant:\n%q\ngo-libp2p's tests have changed: see what upstream_kin_test.go lacks now", dropped, want)
 	}
 
+	return compileOverlay(t, "upstreamtests", sources)
+}
+
+// compileOverlay makes a test binary of a package that exists only for the compiler.
+func compileOverlay(t *testing.T, name string, sources map[string][]byte) (binary string) {
+	t.Helper()
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmp := t.TempDir()
+	replace := make(map[string]string)
+	for file, source := range sources {
+		copied := filepath.Join(tmp, file)
+		if err := os.WriteFile(copied, source, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[filepath.Join(here, "internal", name, file)] = copied
+	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +160,7 @@ func compileUpstreamTests(t *testing.T) (binary string) {
 	if underRaceDetector() {
 		args = append(args, "-race")
 	}
-	if out, err := goCommand(t, append(args, "./internal/upstreamtests")...).CombinedOutput(); err != nil {
+	if out, err := goCommand(t, append(args, "./internal/"+name)...).CombinedOutput(); err != nil {
 		t.Fatalf("compiling go-libp2p's tests against the drop-in: %v\n%s", err, out)
 	}
 	return binary
