@@ -101,6 +101,9 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("Outcome(%d)", o)
 }
 
+// isFull reports whether the outcome is one for which somebody may go to make room.
+func (o Outcome) isFull() bool { return o == OverHardLimit || o == OverInboundLimit }
+
 // DeniedError is why the gate refused a connection. It wraps
 // [ErrConnectionDenied], and [ErrPeerBlocked] as well if the cause is a rule about
 // the peer.

@@ -60,7 +60,7 @@ func (g *Gater) makeRoom(peer NodeID, slot connSlot, most places, why Outcome) O
 			}
 			searched = true
 			// The search has asked the host; there may be a place.
-			if why = g.m.table.admit(peer, slot, most); why != OverHardLimit && why != OverInboundLimit {
+			if why = g.m.table.admit(peer, slot, most); !why.isFull() {
 				return why
 			}
 			continue
@@ -85,7 +85,7 @@ func (g *Gater) makeRoom(peer NodeID, slot connSlot, most places, why Outcome) O
 		if came := first.first.Load(); came == firstClosed || came == 0 && left {
 			return g.m.table.takeOver(peer, slot, most)
 		}
-		if why = g.m.table.admit(peer, slot, most); why != OverHardLimit && why != OverInboundLimit {
+		if why = g.m.table.admit(peer, slot, most); !why.isFull() {
 			return why
 		}
 	}
@@ -307,9 +307,19 @@ func (g *Gater) evictWhole(found *PeerState, leaves bool) *eviction {
 // trusts reports whether an allow rule is about a peer, by ID or by the address of a
 // connection that it has.
 func (g *Gater) trusts(peer NodeID) bool {
-	if g.rules.Load().count == 0 {
+	set, now := g.rules.Load(), g.moment()
+	if set.count == 0 {
 		return false
 	}
-	_, trusted := g.addrsOf(peer)
-	return trusted
+	who := subject{peer: peer, hasPeer: true}
+	if _, trusted := set.judge(&who, &now); trusted {
+		return true
+	}
+	for _, slot := range g.m.table.heldSlots(peer) {
+		who.addr = g.m.remoteAddr(slot.conn)
+		if _, trusted := set.judge(&who, &now); trusted {
+			return true
+		}
+	}
+	return false
 }

@@ -69,12 +69,18 @@ func (d *door) count(conn Conn, addr netip.Addr) {
 }
 
 // limitedAddr returns the address by which a newcomer is limited, the invalid one if
-// it is not limited by address. One behind NAT64 is limited by the IPv4 address
-// inside, since otherwise all of them would share one prefix.
+// it is not limited by address.
 func (l *GateLimits) limitedAddr(addr netip.Addr) netip.Addr {
 	if len(l.PerPrefix) == 0 {
 		return netip.Addr{}
 	}
+	return l.strangersAddr(addr)
+}
+
+// strangersAddr returns the address that stands for a network of strangers, the invalid
+// one if it does not: it is exempt. One behind NAT64 stands for the IPv4 address inside,
+// since otherwise all of them would share one prefix.
+func (l *GateLimits) strangersAddr(addr netip.Addr) netip.Addr {
 	addr = CanonicalAddr(addr)
 	if inside, ok := embedded4(addr); ok {
 		addr = inside
@@ -211,7 +217,7 @@ func (g *Gater) tryAdmit(who *subject, slot connSlot) *refusal {
 		perPeer: orNoLimit(limits.MaxPerPeer),
 	}
 	outcome := g.m.table.admit(who.peer, slot, most)
-	if outcome == OverHardLimit || outcome == OverInboundLimit {
+	if outcome.isFull() {
 		outcome = g.makeRoom(who.peer, slot, most, outcome)
 	}
 	if outcome == Passed {

@@ -37,10 +37,10 @@ func (g *Gater) Report(ctx context.Context, peer NodeID, weight float64, reason 
 	if err := ban.Validate(); err != nil {
 		return Standing{}, err
 	}
-	addrs, trusted := g.addrsOf(peer)
-	if trusted {
+	if g.trusts(peer) {
 		return Standing{}, nil
 	}
+	addrs := g.bannedWith(peer)
 	now := g.m.cfg.Clock.Now()
 	step := l.report(peer, weight, addrs, now, g.banInForce)
 	var changes []RuleChange
@@ -99,21 +99,13 @@ func (g *Gater) Standing(peer NodeID) (Standing, bool) {
 	return standing, true
 }
 
-// addrsOf returns the prefixes by which a peer's addresses are banned, and whether a
-// rule says that it is to be trusted.
-func (g *Gater) addrsOf(peer NodeID) (prefixes []netip.Prefix, trusted bool) {
-	set, limits, now := g.rules.Load(), g.door.limits.Load(), g.moment()
-	who := subject{peer: peer, hasPeer: true}
-	_, trusted = set.judge(&who, &now)
+// bannedWith returns the prefixes by which the addresses of a peer's connections are
+// banned.
+func (g *Gater) bannedWith(peer NodeID) (prefixes []netip.Prefix) {
+	limits := g.door.limits.Load()
 	for _, slot := range g.m.table.heldSlots(peer) {
-		who.addr = g.m.remoteAddr(slot.conn)
-		_, byAddr := set.judge(&who, &now)
-		trusted = trusted || byAddr
-		addr := CanonicalAddr(who.addr.Addr())
-		if inside, ok := embedded4(addr); ok {
-			addr = inside
-		}
-		if !addr.IsValid() || limits.ExemptPrivate && isPrivate(addr) {
+		addr := limits.strangersAddr(g.m.remoteAddr(slot.conn).Addr())
+		if !addr.IsValid() {
 			continue
 		}
 		prefix, _ := addr.Prefix(min(addr.BitLen(), 64))
@@ -121,7 +113,7 @@ func (g *Gater) addrsOf(peer NodeID) (prefixes []netip.Prefix, trusted bool) {
 			prefixes = append(prefixes, prefix)
 		}
 	}
-	return prefixes, trusted
+	return prefixes
 }
 
 // ladder remembers the reported peers.

@@ -59,27 +59,18 @@ func (r *rate) end(p netip.Prefix, now instant) instant {
 // take notes a connection.
 func (r *rate) take(p netip.Prefix, now instant) {
 	end := r.end(p, now) + instant(r.interval)
-	switch {
-	case now >= r.turned+instant(r.burst):
-		r.turn(now, nil)
-	case len(r.current) >= maxRated/2:
+	if now >= r.turned+instant(r.burst) || len(r.current) >= maxRated/2 {
+		// Of the turn before, only those go on that have no burst left; after a burst's
+		// time there are none.
 		spent := make(map[netip.Prefix]instant)
 		for old, end := range r.previous {
 			if _, newer := r.current[old]; !newer && end+instant(r.interval-r.burst) > now && len(spent) < maxRated/4 {
 				spent[old] = end
 			}
 		}
-		r.turn(now, spent)
+		r.previous, r.current, r.turned = r.current, spent, now
 	}
 	r.current[p] = end
-}
-
-// turn begins a new turn with what is still to be known of the turn before the last.
-func (r *rate) turn(now instant, known map[netip.Prefix]instant) {
-	if known == nil {
-		known = make(map[netip.Prefix]instant)
-	}
-	r.previous, r.current, r.turned = r.current, known, now
 }
 
 func (r *rate) len() int { return len(r.current) + len(r.previous) }

@@ -11,10 +11,10 @@ import (
 	"github.com/gaissmai/bart"
 )
 
-// This file keeps rules so that a decision takes no lock, allocates nothing, and
-// costs the same with a million rules as with one. Readers see an immutable set
-// behind an atomic pointer; rules_edit.go makes the next set from it, which shares
-// all but the changed parts.
+// This file keeps rules so that a decision takes no lock, allocates nothing, and looks
+// at a handful of places in memory, however many rules there are. Readers see an
+// immutable set behind an atomic pointer; rules_edit.go makes the next set from it,
+// which shares all but the changed parts.
 
 // ruleSet is an immutable set of rules. The zero value is empty.
 type ruleSet struct {

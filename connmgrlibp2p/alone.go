@@ -59,13 +59,13 @@ func (a *alone) upgraded(core *connmgr.Gater, dir connmgr.Direction, id connmgr.
 		a.mu.Unlock()
 	}
 	// The rules and the limits first: what they refuse is not remembered.
-	if core.InterceptUpgraded(dir, id, remoteAddrPort(c), passedConn{conn{c}, a}) != nil {
+	if core.InterceptUpgraded(dir, id, remoteAddrPort(c), a.conn(c)) != nil {
 		return false
 	}
 	a.mu.Lock()
 	a.passed[c] = time.Now()
 	a.mu.Unlock()
-	a.manager.Connected(id, passedConn{conn{c}, a})
+	a.manager.Connected(id, a.conn(c))
 	return true
 }
 
@@ -74,7 +74,7 @@ func (a *alone) release(c network.Conn) {
 	a.mu.Lock()
 	delete(a.passed, c)
 	a.mu.Unlock()
-	a.manager.Disconnected(connmgr.NodeID(c.RemotePeer()), passedConn{conn{c}, a})
+	a.manager.Disconnected(connmgr.NodeID(c.RemotePeer()), a.conn(c))
 }
 
 // Connections returns the connections that have passed and are not closed, and
@@ -88,7 +88,7 @@ func (a *alone) Connections() []connmgr.Conn {
 		if c.IsClosed() {
 			a.release(c)
 		} else {
-			open = append(open, passedConn{conn{c}, a})
+			open = append(open, a.conn(c))
 		}
 	}
 	return open
@@ -111,6 +111,8 @@ type passedConn struct {
 	conn
 	a *alone
 }
+
+func (a *alone) conn(c network.Conn) passedConn { return passedConn{conn{c}, a} }
 
 // CloseWithReason closes the connection, once go-libp2p knows of it.
 func (c passedConn) CloseWithReason(reason connmgr.Reason) error {
