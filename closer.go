@@ -224,9 +224,8 @@ func (c *closer) recheck(verdict Verdict, was asPlanned) []Conn {
 	}
 	r := c.m.table
 	now := r.now()
-	s := r.lock(verdict.Peer)
+	s, rec := r.lock(verdict.Peer)
 	defer s.mu.Unlock()
-	rec := s.findLocked(verdict.Peer)
 	if rec == nil {
 		return nil
 	}

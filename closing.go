@@ -78,9 +78,8 @@ func (slot *connSlot) leave() { slot.phase = phaseLeaving }
 // hasLeft reports whether a connection that was marked as leaving has left its place.
 // If it hangs, it keeps it from now on until it is closed.
 func (r *registry) hasLeft(peer NodeID, conn Conn) bool {
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
 	if rec == nil {
 		return true
 	}
@@ -105,10 +104,9 @@ func (r *registry) endClose(peer NodeID, conn Conn, err error) (closed bool) {
 // connection.
 func (r *registry) endCloseThen(peer NodeID, conn Conn, err error, note func(closed bool)) (closed bool) {
 	now := r.now()
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
 	defer func() { note(closed) }()
-	rec := s.findLocked(peer)
 	if rec == nil {
 		return true
 	}

@@ -191,9 +191,9 @@ func (t *DecayingTag) Remove(peer NodeID) error {
 		return fmt.Errorf("connmgr: removal of %q: %w", t.name, ErrTagClosed)
 	}
 	r := t.manager.table
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	if rec := s.findLocked(peer); rec != nil {
+	if rec != nil {
 		rec.removeDecaying(t)
 		r.settleLocked(s, rec, rec.since)
 	}
@@ -213,7 +213,7 @@ func (t *DecayingTag) takeBack() {
 	// A bump that has passed its check before now stores under the shard's lock,
 	// where it checks again, so what this walk has passed stays clean.
 	for s := range r.eachShardLocked {
-		for rec := range s.recordsLocked {
+		for _, rec := range s.recordsLocked {
 			if rec.removeDecaying(t) {
 				r.settleLocked(s, rec, rec.since)
 			}
@@ -242,9 +242,9 @@ func (m *Manager) decayingValue(peer NodeID, e decayingEntry, now instant) Decay
 
 // decayingEntry returns a peer's value of a tag.
 func (r *registry) decayingEntry(peer NodeID, t *DecayingTag) (e decayingEntry, ok bool) {
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	if rec := s.findLocked(peer); rec != nil {
+	if rec != nil {
 		if e := rec.decayingEntry(t); e != nil {
 			return *e, true
 		}

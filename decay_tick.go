@@ -71,13 +71,14 @@ func (m *Manager) decayTick(now instant) {
 			if m.closed.Load() {
 				return
 			}
-			m.decayShard(&m.table.shards[i], due)
+			m.decayShard(i, due)
 		}
 	}
 }
 
 // visit is a value to decay: as it was read, and what the function made of it.
 type visit struct {
+	at     handle
 	peer   NodeID
 	entry  decayingEntry
 	after  int
@@ -86,15 +87,16 @@ type visit struct {
 
 // decayShard decays the due values of one shard: read under the lock, decide
 // without it, store under it. A value that changed in between is decided anew.
-func (m *Manager) decayShard(s *shard, due map[*DecayingTag]instant) {
+func (m *Manager) decayShard(i int, due map[*DecayingTag]instant) {
+	s := &m.table.shards[i]
 	var visits []visit
 	s.mu.Lock()
-	for rec := range s.recordsLocked {
-		for i := range rec.decayingLen() {
-			e := rec.rare.decaying[i]
+	for ref, rec := range s.recordsLocked {
+		for j := range rec.decayingLen() {
+			e := rec.rare.decaying[j]
 			// A value that came after the interval ended belongs to the next one.
 			if at, ok := due[e.tag]; ok && e.added < at {
-				visits = append(visits, visit{peer: rec.id, entry: e})
+				visits = append(visits, visit{at: rec.handle(i, ref), peer: rec.id, entry: e})
 			}
 		}
 	}
@@ -130,7 +132,7 @@ func (s *shard) applyDecay(decided []visit, due map[*DecayingTag]instant, force 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range decided {
-		rec := s.findLocked(v.peer)
+		rec := s.handledLocked(v.at)
 		if rec == nil {
 			continue
 		}

@@ -121,10 +121,10 @@ var errNotNeeded = errors.New("connmgr: it does not have to go after all")
 // newcomer returns what the rules look at in a peer that is about to connect.
 func (m *Manager) newcomer(id NodeID) PeerState {
 	now := m.table.now()
-	s := m.table.lock(id)
+	s, rec := m.table.lock(id)
 	defer s.mu.Unlock()
 	state := PeerState{ID: id, Since: m.table.time(now), Conns: 1}
-	if rec := s.findLocked(id); rec != nil {
+	if rec != nil {
 		state.TagSum, state.Protected = rec.sum, rec.isProtected()
 		if known, first := m.table.peerStateLocked(s, rec, now); first != nil {
 			state.Outbound = known.Outbound // but one more connection is as young as any
@@ -280,9 +280,8 @@ func (g *Gater) evictWhole(found *PeerState, leaves bool) *eviction {
 	}
 	r, policy := g.m.table, g.m.policy()
 	now := r.now()
-	s := r.lock(found.ID)
+	s, rec := r.lock(found.ID)
 	defer s.mu.Unlock()
-	rec := s.findLocked(found.ID)
 	if rec == nil {
 		return nil
 	}

@@ -253,9 +253,8 @@ func (r *registry) takeOver(peer NodeID, slot connSlot, most places) Outcome {
 // arrive puts a connection into the table if count agrees, which is called under the
 // shard's lock.
 func (r *registry) arrive(peer NodeID, slot connSlot, perPeer int, count func() Outcome) Outcome {
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
 	if rec != nil && rec.state == recordConnected {
 		if rec.slot(slot.conn) != nil {
 			return Passed
@@ -277,7 +276,7 @@ func (r *registry) arrive(peer NodeID, slot connSlot, perPeer int, count func() 
 		return outcome
 	}
 	if rec == nil {
-		rec = s.createLocked(peer)
+		rec = r.createLocked(s, peer)
 	}
 	r.insertLocked(s, rec, slot)
 	s.counts.arriving++

@@ -190,9 +190,8 @@ func (m *Manager) evictPeer(peer NodeID, reason Reason, pick func(Conn, Directio
 	if len(picked) == 0 {
 		return nil
 	}
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
 	if rec == nil {
 		return nil
 	}

@@ -94,9 +94,8 @@ type ConnInfo struct {
 // background tick or trim.)
 func (m *Manager) PeerInfo(peer NodeID) (PeerInfo, bool) {
 	r := m.table
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
 	if rec == nil {
 		return PeerInfo{}, false
 	}

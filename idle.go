@@ -8,7 +8,7 @@ import "time"
 
 // idleLocked puts a record at the end of the idle list.
 func (r *registry) idleLocked(s *shard, rec *record, now instant) {
-	i := s.index[rec.id]
+	i := s.refLocked(rec)
 	rec.state, rec.since = recordIdle, now
 	rec.prev, rec.next = s.idleLast, 0
 	if s.idleLast != 0 {
@@ -85,7 +85,7 @@ func (r *registry) sweep() (lost []peerConn) {
 		if s.counts.closing+s.counts.arriving == 0 {
 			continue
 		}
-		for rec := range s.recordsLocked {
+		for _, rec := range s.recordsLocked {
 			rec.eachConn(func(slot *connSlot) {
 				if slot.phase == phaseArriving && now >= slot.opened.plus(arrivingPatience) {
 					lost = append(lost, peerConn{rec.id, slot.conn})

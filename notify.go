@@ -95,11 +95,10 @@ func directionOf(stat ConnStat) Direction {
 
 // connect adds a connection to the table and reports whether it is new.
 func (r *registry) connect(peer NodeID, slot connSlot) bool {
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
 	if rec == nil {
-		rec = s.createLocked(peer)
+		rec = r.createLocked(s, peer)
 	}
 	if rec.state == recordConnected {
 		if known := rec.slot(slot.conn); known != nil {
@@ -153,9 +152,8 @@ func (r *registry) disconnectIf(peer NodeID, conn Conn, may func(*connSlot) bool
 	if r.limits.retention > 0 { // else nothing is kept that would need a date
 		now = r.now()
 	}
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
 	if rec == nil {
 		return false, false
 	}
@@ -297,7 +295,7 @@ type peerConn struct {
 // moment.
 func (r *registry) connsBefore(at instant) (conns []peerConn) {
 	for s := range r.eachShardLocked {
-		for rec := range s.recordsLocked {
+		for _, rec := range s.recordsLocked {
 			rec.eachConn(func(slot *connSlot) {
 				if slot.opened < at && slot.phase != phaseArriving { // that one is on its way to the host
 					conns = append(conns, peerConn{rec.id, slot.conn})
@@ -310,17 +308,15 @@ func (r *registry) connsBefore(at instant) (conns []peerConn) {
 
 // has reports whether a connection is in the table, in whatever phase.
 func (r *registry) has(peer NodeID, conn Conn) bool {
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
 	return rec != nil && rec.slot(conn) != nil
 }
 
 // knows reports whether a connection has been reported.
 func (r *registry) knows(peer NodeID, conn Conn) bool {
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
 	if rec == nil {
 		return false
 	}

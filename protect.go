@@ -40,9 +40,8 @@ func (s *ProtectStore) Protect(peer NodeID, tag string) {
 func (s *ProtectStore) Unprotect(peer NodeID, tag string) (protected bool) {
 	now := s.table.now()
 	defer s.table.forgetIdle()
-	sh := s.table.lock(peer)
+	sh, rec := s.table.lock(peer)
 	defer sh.mu.Unlock()
-	rec := sh.findLocked(peer)
 	if rec == nil || !rec.isProtected() {
 		return false
 	}
@@ -62,9 +61,8 @@ func (s *ProtectStore) Unprotect(peer NodeID, tag string) (protected bool) {
 
 // IsProtected reports whether a peer is protected under any tag.
 func (s *ProtectStore) IsProtected(peer NodeID) bool {
-	sh := s.table.lock(peer)
+	sh, rec := s.table.lock(peer)
 	defer sh.mu.Unlock()
-	rec := sh.findLocked(peer)
 	return rec != nil && rec.isProtected()
 }
 
@@ -88,9 +86,8 @@ func (m *Manager) IsProtected(peer NodeID, tag string) bool {
 	if tag == "" {
 		return (&ProtectStore{m.table}).IsProtected(peer)
 	}
-	s := m.table.lock(peer)
+	s, rec := m.table.lock(peer)
 	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
 	return rec != nil && rec.isProtected() && slices.Contains(rec.rare.protections, unique.Make(tag))
 }
 

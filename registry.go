@@ -22,8 +22,9 @@ import (
 //   - A *record is valid only while its shard's lock is held.
 //
 // A shard is picked by a seeded hash of the ID, so a stranger who chooses an ID
-// does not choose its shard. Records lie side by side in chunks: a trim reads
-// them all, and reading memory in order is what makes that fast.
+// does not choose its shard, nor its place in the shard's index. Records lie side by
+// side in chunks: a trim reads them all, and reading memory in order is what makes
+// that fast.
 
 const (
 	shardCount = 128 // a power of two
@@ -61,9 +62,21 @@ type record struct {
 	since instant
 	// prev and next link the idle list; next also links the free list.
 	prev, next ref
+	// hash is the one under which the record is in the shard's index.
+	hash uint32
+	// generation tells the peers apart that have the record one after another.
+	generation uint16
 	state      recordState
 	// connectedOnce tells retained tags from early ones.
 	connectedOnce bool
+}
+
+// handle finds a record again without looking for its ID, by a trim for instance that
+// has seen it before. It is good for as long as the record is the same peer's.
+type handle struct {
+	ref        ref
+	shard      uint16
+	generation uint16
 }
 
 type recordState uint8
@@ -138,10 +151,12 @@ type registryLimits struct {
 // shard is a part of the table. mu guards all fields after it.
 type shard struct {
 	mu     sync.Mutex
-	index  map[NodeID]ref
+	index  index
 	chunks [][]record
 	used   ref // records handed out so far: those up to here exist
 	free   ref // first of the records given back
+	// created counts the records that came about; see record.generation.
+	created uint16
 	// idle is the idle peers, the one idle the longest first.
 	idleFirst, idleLast ref
 	// idleSince is since when the first of them is idle, nobodyIdle if there is none.
@@ -179,13 +194,20 @@ func newRegistry(cfg *Config) *registry {
 		},
 	}
 	for i := range r.shards {
-		r.shards[i].index = make(map[NodeID]ref)
 		r.shards[i].idleSince.Store(nobodyIdle)
 	}
 	return r
 }
 
-func (r *registry) now() instant                { return r.instant(r.clock.Now()) }
+// now asks the clock. The system's is asked for the monotonic time alone, which takes
+// half as long.
+func (r *registry) now() instant {
+	if r.clock == (systemClock{}) {
+		return instant(time.Since(r.epoch))
+	}
+	return r.instant(r.clock.Now())
+}
+
 func (r *registry) instant(t time.Time) instant { return instant(t.Sub(r.epoch)) }
 func (r *registry) time(at instant) time.Time   { return r.epoch.Add(time.Duration(at)) }
 
@@ -193,11 +215,41 @@ func (r *registry) time(at instant) time.Time   { return r.epoch.Add(time.Durati
 // come and go.
 func (r *registry) open() int { return max(0, r.heads.all()-int(r.away.Load())) }
 
-// lock returns the shard of an ID, locked.
-func (r *registry) lock(id NodeID) *shard {
-	s := &r.shards[maphash.String(r.seed, string(id))%shardCount]
+// place returns the shard of an ID, and its hash in the shard's index.
+func (r *registry) place(id NodeID) (*shard, uint32) {
+	hash := maphash.String(r.seed, string(id))
+	return &r.shards[hash>>32%shardCount], uint32(hash)
+}
+
+// lock returns the shard of an ID, locked, and the peer's record, or nil.
+func (r *registry) lock(id NodeID) (*shard, *record) {
+	s, hash := r.place(id)
 	s.mu.Lock()
-	return s
+	return s, s.findLocked(id, hash)
+}
+
+// lockHandle returns a handle's shard, locked, and the record, or nil if its peer has
+// been forgotten.
+func (r *registry) lockHandle(h handle) (*shard, *record) {
+	s := &r.shards[h.shard]
+	s.mu.Lock()
+	return s, s.handledLocked(h)
+}
+
+// handle returns the handle of a record in a shard.
+func (rec *record) handle(shard int, i ref) handle {
+	return handle{ref: i, shard: uint16(shard), generation: rec.generation}
+}
+
+func (s *shard) handledLocked(h handle) *record {
+	if h.ref > s.used {
+		return nil
+	}
+	rec := s.at(h.ref)
+	if rec.state == recordFree || rec.generation != h.generation {
+		return nil
+	}
+	return rec
 }
 
 func (s *shard) at(i ref) *record {
@@ -205,18 +257,19 @@ func (s *shard) at(i ref) *record {
 	return &s.chunks[i/ref(recordsPerChunk)][i%ref(recordsPerChunk)]
 }
 
-// findLocked returns the record of a peer, or nil.
-func (s *shard) findLocked(id NodeID) *record {
-	if i := s.index[id]; i != 0 {
-		return s.at(i)
+func (s *shard) findLocked(id NodeID, hash uint32) *record {
+	for i, place := s.index.next(hash, hash); i != 0; i, place = s.index.next(hash, place) {
+		if rec := s.at(i); rec.id == id {
+			return rec
+		}
 	}
 	return nil
 }
 
-// createLocked returns a new record for a peer that has none. The caller gives
-// it a reason to exist before it unlocks: a connection, a protection or a place
+// createLocked returns a new record for a peer that has none in the shard. The caller
+// gives it a reason to exist before it unlocks: a connection, a protection or a place
 // in the idle list.
-func (s *shard) createLocked(id NodeID) *record {
+func (r *registry) createLocked(s *shard, id NodeID) *record {
 	i := s.free
 	if i != 0 {
 		s.free = s.at(i).next
@@ -227,10 +280,21 @@ func (s *shard) createLocked(id NodeID) *record {
 		s.used++
 		i = s.used
 	}
+	s.created++
+	_, hash := r.place(id)
 	rec := s.at(i)
-	*rec = record{id: id}
-	s.index[id] = i
+	*rec = record{id: id, hash: hash, generation: s.created}
+	s.index.add(hash, i)
 	return rec
+}
+
+// refLocked returns where a record is.
+func (s *shard) refLocked(rec *record) ref {
+	for i, place := s.index.next(rec.hash, rec.hash); ; i, place = s.index.next(rec.hash, place) {
+		if s.at(i) == rec {
+			return i
+		}
+	}
 }
 
 // forgetLocked forgets a record without a connection.
@@ -238,12 +302,12 @@ func (r *registry) forgetLocked(s *shard, rec *record) {
 	if rec.state == recordIdle {
 		r.unidleLocked(s, rec)
 	}
-	i := s.index[rec.id]
-	delete(s.index, rec.id)
+	i := s.refLocked(rec)
+	s.index.remove(rec.hash, i)
 	*rec = record{next: s.free}
 	s.free = i
-	if len(s.index) == 0 && len(s.chunks) > 1 { // neither maps nor chunks shrink
-		s.index, s.chunks, s.used, s.free = make(map[NodeID]ref), nil, 0, 0
+	if s.index.count == 0 && len(s.chunks) > 1 { // neither index nor chunks shrink
+		s.index, s.chunks, s.used, s.free = index{}, nil, 0, 0
 	}
 }
 
@@ -271,15 +335,13 @@ func (r *registry) settleLocked(s *shard, rec *record, now instant) {
 // record afterwards. A peer without a record gets one, so that f can tag or
 // protect it. f must not call foreign code.
 func (r *registry) edit(id NodeID, f func(*shard, *record)) {
-	s := r.lock(id)
-	rec := s.findLocked(id)
+	s, rec := r.lock(id)
 	if rec == nil || rec.state != recordConnected {
 		// Only a record without a connection is dated, and clocks are foreign.
 		s.mu.Unlock()
 		now := r.now()
-		s = r.lock(id)
-		if rec = s.findLocked(id); rec == nil {
-			rec = s.createLocked(id)
+		if s, rec = r.lock(id); rec == nil {
+			rec = r.createLocked(s, id)
 		}
 		f(s, rec)
 		r.settleLocked(s, rec, now)
@@ -323,15 +385,12 @@ func (r *registry) eachShardLocked(yield func(*shard) bool) {
 }
 
 // recordsLocked yields all records in use.
-func (s *shard) recordsLocked(yield func(*record) bool) {
-	left := s.used
+func (s *shard) recordsLocked(yield func(ref, *record) bool) {
+	i := ref(0)
 	for _, chunk := range s.chunks {
-		for i := range chunk {
-			if left == 0 {
-				return
-			}
-			left--
-			if rec := &chunk[i]; rec.state != recordFree && !yield(rec) {
+		for j := range chunk {
+			i++
+			if rec := &chunk[j]; rec.state != recordFree && !yield(i, rec) {
 				return
 			}
 		}

@@ -27,7 +27,7 @@ func (sc *scan) read(r *registry) {
 	sc.peers = resize(sc.peers, expected)[:0]
 	sc.conns = resize(sc.conns, expected)[:0]
 	for s := range r.eachShardLocked {
-		for rec := range s.recordsLocked {
+		for _, rec := range s.recordsLocked {
 			p, first := r.peerStateLocked(s, rec, now)
 			if first != nil {
 				sc.peers = append(sc.peers, p)
@@ -131,9 +131,9 @@ func (r *registry) openSlots(peer NodeID) []connSlot {
 
 // heldSlots returns all of a peer's connections.
 func (r *registry) heldSlots(peer NodeID) (slots []connSlot) {
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	if rec := s.findLocked(peer); rec != nil {
+	if rec != nil {
 		rec.eachConn(func(slot *connSlot) { slots = append(slots, *slot) })
 	}
 	return slots
@@ -143,7 +143,7 @@ func (r *registry) heldSlots(peer NodeID) (slots []connSlot) {
 func (r *registry) connectedPeers() []NodeID {
 	peers := make([]NodeID, 0, r.heads.all())
 	for s := range r.eachShardLocked {
-		for rec := range s.recordsLocked {
+		for _, rec := range s.recordsLocked {
 			if rec.state == recordConnected {
 				peers = append(peers, rec.id)
 			}

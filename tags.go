@@ -29,9 +29,9 @@ func (s *TagStore) Remove(peer NodeID, tag string) { s.table.untag(peer, tag) }
 // Sum returns the sum of the values of a peer's tags, decaying ones included. It
 // is 0 for an unknown peer, takes constant time, and saturates.
 func (s *TagStore) Sum(peer NodeID) int {
-	sh := s.table.lock(peer)
+	sh, rec := s.table.lock(peer)
 	defer sh.mu.Unlock()
-	if rec := sh.findLocked(peer); rec != nil {
+	if rec != nil {
 		return rec.sum
 	}
 	return 0
@@ -84,18 +84,17 @@ func (m *Manager) UpsertTag(peer NodeID, tag string, upsert func(value int) int)
 
 // tag returns the value of a peer's tag, 0 if it has none.
 func (r *registry) tag(peer NodeID, tag string) int {
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	if rec := s.findLocked(peer); rec != nil {
+	if rec != nil {
 		return rec.tags.get(tag)
 	}
 	return 0
 }
 
 func (r *registry) untag(peer NodeID, tag string) {
-	s := r.lock(peer)
+	s, rec := r.lock(peer)
 	defer s.mu.Unlock()
-	rec := s.findLocked(peer)
 	if rec == nil {
 		return
 	}
