@@ -1,7 +1,6 @@
 package connmgr
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -26,43 +25,70 @@ const (
 
 // closer carries out one plan.
 type closer struct {
-	m       *Manager
-	plan    *Plan
-	started time.Time
+	m    *Manager
+	plan *Plan
+	// planned is the time of the plan.
+	planned instant
+	next    atomic.Int64 // the next victim
+	// closed is what came of each victim. Conns is 0 for one that was not closed, or has
+	// not been yet.
+	closed []Verdict
+}
 
-	next atomic.Int64 // the next victim
-
-	mu  sync.Mutex // guards res
-	res *TrimResult
+func newCloser(m *Manager, plan *Plan) *closer {
+	return &closer{m: m, plan: plan, planned: m.table.instant(plan.At), closed: make([]Verdict, len(plan.victims))}
 }
 
 // closeWorker closes one victim after another.
 type closeWorker struct {
-	// busySince is when the worker turned to its victim, by closer.clock; 0 between
-	// victims; workerLost once the trim has given it up. A lost worker must not touch
-	// the plan's peers and victims, nor the result: their memory may serve the next
-	// trim already.
-	busySince atomic.Int64
+	// turn is odd while the worker is busy with a victim, and one higher each time that
+	// it begins with one or is done; workerLost once the trim has given it up. A lost
+	// worker must not touch the plan and the closer: their memory may serve the next trim
+	// already.
+	turn atomic.Int64
+	// These belong to the worker during a turn, and may be read when it is lost.
+	spared, failed int
+
+	now   instant
+	conns []Conn // of the victim
 }
 
 const workerLost = -1
 
+// watched is what run knows of a worker.
+type watched struct {
+	turn  int64
+	since time.Time
+}
+
 // run closes the plan's victims. It returns when all are closed or given up, or
 // when ctx has ended and no Close is under way but those given up.
-func (c *closer) run(ctx context.Context) {
-	victims := len(c.plan.victims)
-	if victims == 0 {
+func (c *closer) run(ctx context.Context, res *TrimResult) {
+	if len(c.closed) == 0 {
 		return
 	}
-	exited := make(chan *closeWorker, victims+closeWorkers)
-	workers := make(map[*closeWorker]bool)
+	exited, done := make(chan *closeWorker), make(chan struct{})
+	defer close(done)
+	workers := make(map[*closeWorker]watched)
 	start := func() {
 		w := new(closeWorker)
-		if c.m.goIfOpen(func() { c.work(ctx, w); exited <- w }) {
-			workers[w] = true
+		work := func() {
+			c.work(ctx, w)
+			select {
+			case exited <- w:
+			case <-done: // it was lost
+			}
+		}
+		if c.m.goIfOpen(work) {
+			workers[w] = watched{1, time.Now()} // it begins at once
 		}
 	}
-	for range min(victims, closeWorkers) {
+	left := func(w *closeWorker) {
+		delete(workers, w)
+		res.Spared += w.spared
+		res.Failed += w.failed
+	}
+	for range min(len(c.closed), closeWorkers) {
 		start()
 	}
 	patience := closePatience
@@ -72,22 +98,26 @@ func (c *closer) run(ctx context.Context) {
 	for len(workers) > 0 {
 		select {
 		case w := <-exited:
-			delete(workers, w)
+			if _, mine := workers[w]; mine {
+				left(w)
+			}
 		case <-ended:
 			// Nobody waits for the result any more; what is under way may finish.
 			ended, patience = nil, closePatience/10
 			check.Reset(patience / 4)
 		case <-check.C:
-			for w := range workers {
-				since := w.busySince.Load()
-				if since <= 0 || c.clock()-since < int64(patience) || !w.busySince.CompareAndSwap(since, workerLost) {
+			for w, was := range workers {
+				turn := w.turn.Load()
+				if turn != was.turn {
+					workers[w] = watched{turn, time.Now()}
 					continue
 				}
-				delete(workers, w)
+				if turn&1 == 0 || time.Since(was.since) < patience || !w.turn.CompareAndSwap(turn, workerLost) {
+					continue
+				}
+				left(w)
 				c.m.trims.hanging.Add(1)
-				c.mu.Lock()
-				c.res.Hanging++
-				c.mu.Unlock()
+				res.Hanging++
 				if ctx.Err() == nil {
 					start()
 				}
@@ -100,81 +130,76 @@ func (c *closer) run(ctx context.Context) {
 			}
 		}
 	}
-	slices.SortFunc(c.res.Closed, func(a, b Verdict) int { return cmp.Compare(a.Rank, b.Rank) })
+	res.Closed = slices.DeleteFunc(c.closed, func(v Verdict) bool { return v.Conns == 0 })
 }
-
-// clock returns the nanoseconds since the trim began, at least 1.
-func (c *closer) clock() int64 { return int64(time.Since(c.started)) + 1 }
 
 // finished reports whether every victim had its turn.
 func (c *closer) finished() bool { return int(c.next.Load()) >= len(c.plan.victims) }
 
 // work closes victims until there are none, ctx ends, or the worker is given up.
 func (c *closer) work(ctx context.Context, w *closeWorker) {
+	w.now = c.planned
 	for ctx.Err() == nil && !c.m.closed.Load() {
 		i := int(c.next.Add(1)) - 1
 		if i >= len(c.plan.victims) {
 			return
 		}
-		v := c.plan.victims[i]
-		verdict := c.plan.verdict(v.peer, i+1)
-		was := asPlanned{cut: v.cut, since: c.plan.peers[v.peer].Since}
-
-		since := c.clock()
-		w.busySince.Store(since)
-		closed, failed := c.closePeer(verdict, was)
-		verdict.Conns = closed
-		if !w.busySince.CompareAndSwap(since, 0) {
+		v, policy, trigger := c.plan.victims[i], c.plan.policy, c.plan.Trigger
+		turn := w.turn.Add(1)
+		verdict := Verdict{Reason: v.reason, Rank: i + 1, Score: v.score()}
+		failed := c.m.closeVictim(w, &v, &policy, c.planned, &verdict)
+		if !w.turn.CompareAndSwap(turn, turn+1) {
 			c.m.trims.hanging.Add(-1)
-			if closed > 0 { // later than the trim could wait, but closed
+			if verdict.Conns > 0 { // later than the trim could wait, but closed
 				c.m.trims.record.addClosed(verdict.Reason)
-				c.m.publishClosed(verdict, c.plan.Trigger)
+				c.m.publishClosed(verdict, trigger)
 			}
 			return
 		}
-
-		c.mu.Lock()
-		c.res.Failed += failed
+		w.failed += failed
 		switch {
-		case closed > 0:
-			c.res.Closed = append(c.res.Closed, verdict)
+		case verdict.Conns > 0:
+			c.closed[i] = verdict
+			c.m.publishClosed(verdict, trigger)
 		case failed == 0:
-			c.res.Spared++
-		}
-		c.mu.Unlock()
-		if closed > 0 {
-			c.m.publishClosed(verdict, c.plan.Trigger)
+			w.spared++
 		}
 	}
 }
 
-// closePeer checks a victim once more and closes its connections, and returns
-// how many it closed and how many would not be closed. Both are 0 if the peer is
-// spared.
-func (c *closer) closePeer(verdict Verdict, was asPlanned) (closed, failed int) {
-	conns := c.recheck(verdict, was)
-	host := c.m.cfg.Host
+// closeVictim checks a victim once more and closes its connections, puts the peer and how
+// many it closed into the verdict, and returns how many would not be closed. Both
+// numbers are 0 if the peer is spared.
+func (m *Manager) closeVictim(w *closeWorker, v *victim, policy *Policy, planned instant, verdict *Verdict) (failed int) {
+	verdict.Peer = m.claim(w, v, policy, planned)
+	host := m.cfg.Host
 	switch {
-	case len(conns) == 0:
-		return 0, 0
+	case len(w.conns) == 0:
+		return 0
 	case host != nil:
-		err := c.m.safely(func() error { return host.CloseConnection(verdict.Peer, verdict.Reason) })
-		for _, conn := range conns {
-			if c.m.table.endClose(verdict.Peer, conn, err) {
-				closed++
+		err := m.safely(func() error { return host.CloseConnection(verdict.Peer, verdict.Reason) })
+		w.now = m.table.now()
+		for _, conn := range w.conns {
+			if m.table.endCloseAt(v.at, conn, err, w.now) {
+				verdict.Conns++
 			} else {
-				c.m.closeFailed(verdict.Peer, err)
+				m.closeFailed(verdict.Peer, err)
 			}
 		}
-		return closed, len(conns) - closed
-	case len(conns) == 1:
-		if !c.closeConn(verdict, conns[0]) {
-			return 0, 1
+	case len(w.conns) == 1:
+		if m.closeConn(v.at, w.conns[0], verdict, &w.now) {
+			verdict.Conns = 1
 		}
-		return 1, 0
+	default:
+		verdict.Conns = m.closeAll(v.at, w.conns, *verdict)
 	}
-	// Those that hang must not keep the peer's others open: when no place has come
-	// free for too long, their places are given up, and there are new ones.
+	return len(w.conns) - verdict.Conns
+}
+
+// closeAll closes several connections of a peer and returns how many it closed. Those that
+// hang must not keep the others open: when no place has come free for too long, their
+// places are given up, and there are new ones.
+func (m *Manager) closeAll(at handle, conns []Conn, verdict Verdict) int {
 	places := make(chan struct{}, closeWorkers)
 	var ok atomic.Int64
 	var all sync.WaitGroup
@@ -187,57 +212,56 @@ func (c *closer) closePeer(verdict Verdict, was asPlanned) (closed, failed int) 
 		}
 		place := places
 		all.Go(func() {
-			if c.closeConn(verdict, conn) {
+			var now instant
+			if m.closeConn(at, conn, &verdict, &now) {
 				ok.Add(1)
 			}
 			<-place
 		})
 	}
 	all.Wait()
-	closed = int(ok.Load())
-	return closed, len(conns) - closed
+	return int(ok.Load())
 }
 
-func (c *closer) closeConn(verdict Verdict, conn Conn) bool {
-	err := c.m.safely(func() error { return conn.CloseWithReason(verdict.Reason) })
-	if !c.m.table.endClose(verdict.Peer, conn, err) {
-		c.m.closeFailed(verdict.Peer, err)
-		return false
+// closeConn closes a connection and reports whether that worked. It sets now to the time
+// afterwards.
+func (m *Manager) closeConn(at handle, conn Conn, verdict *Verdict, now *instant) bool {
+	err := m.tryClose(conn, verdict.Reason)
+	*now = m.table.now()
+	if m.table.endCloseAt(at, conn, err, *now) {
+		return true
 	}
-	return true
+	m.closeFailed(verdict.Peer, err)
+	return false
 }
 
-// asPlanned is what recheck holds the present against.
-type asPlanned struct {
-	cut   int
-	since time.Time
+func (m *Manager) tryClose(conn Conn, why Reason) (err error) {
+	defer m.recovered(&err)
+	return conn.CloseWithReason(why)
 }
 
-// recheck looks at a victim once more, and marks its connections as closing. It
-// returns none if the peer has left (it may have come back, and is new then), was
+// claim looks at a victim once more, marks its connections as closing, and returns its
+// ID. There are none if the peer has left (it may have come back, and is new then), was
 // protected since the plan was made, or has risen above the cut.
-func (c *closer) recheck(verdict Verdict, was asPlanned) []Conn {
-	policy := &c.plan.policy
+func (m *Manager) claim(w *closeWorker, v *victim, policy *Policy, planned instant) NodeID {
+	w.conns = w.conns[:0]
 	var streams int32
 	if policy.ActiveBonus > 0 {
-		streams = c.m.countStreams(c.m.table.openConns(verdict.Peer)...)
+		streams = m.streams(v.at)
 	}
-	r := c.m.table
-	now := r.now()
-	s, rec := r.lock(verdict.Peer)
+	r := m.table
+	s, rec := r.lockHandle(v.at)
 	defer s.mu.Unlock()
-	if rec == nil {
-		return nil
+	if rec == nil || rec.state != recordConnected {
+		return ""
 	}
-	state, _ := r.peerStateLocked(s, rec, now)
-	state.Streams = streams
-	switch {
-	case !state.Since.Equal(was.since),
-		state.Protected && verdict.Reason != ClosedForcedProtected,
-		policy.Score(&state) > was.cut:
-		return nil
+	f := r.factsLocked(s, rec, w.now)
+	f.streams = streams
+	now := makeKey(policy, &f)
+	if rec.since == planned-instant(v.age()) && (!f.protected || v.reason == ClosedForcedProtected) && now.score() <= v.cut {
+		w.conns = r.beginCloseLocked(s, rec, w.conns)
 	}
-	return r.beginCloseLocked(s, rec)
+	return rec.id
 }
 
 func (m *Manager) publishClosed(v Verdict, t Trigger) {

@@ -61,9 +61,9 @@ func (r *registry) markClosingLocked(s *shard, slot *connSlot) bool {
 	return true
 }
 
-// beginCloseLocked marks a peer's open connections as closing and returns them.
-func (r *registry) beginCloseLocked(s *shard, rec *record) []Conn {
-	var conns []Conn
+// beginCloseLocked marks a peer's open connections as closing and returns them behind
+// those in conns.
+func (r *registry) beginCloseLocked(s *shard, rec *record, conns []Conn) []Conn {
 	rec.eachConn(func(slot *connSlot) {
 		if r.markClosingLocked(s, slot) {
 			conns = append(conns, slot.conn)
@@ -93,20 +93,11 @@ func (r *registry) hasLeft(peer NodeID, conn Conn) bool {
 	return slot.phase != phaseOpen && slot.phase < phaseLeaving
 }
 
-// endClose notes that a connection's Close has returned, and reports whether the
+// endCloseLocked notes that a connection's Close has returned, and reports whether the
 // connection is closed. After an error it counts as open, unless it has been
-// reported as gone: many a Close reports trouble with its farewell, and closes.
-func (r *registry) endClose(peer NodeID, conn Conn, err error) (closed bool) {
-	return r.endCloseThen(peer, conn, err, func(bool) {})
-}
-
-// endCloseThen tells note of the outcome before anybody else can look at the
-// connection.
-func (r *registry) endCloseThen(peer NodeID, conn Conn, err error, note func(closed bool)) (closed bool) {
-	now := r.now()
-	s, rec := r.lock(peer)
-	defer s.mu.Unlock()
-	defer func() { note(closed) }()
+// reported as gone: many a Close reports trouble with its farewell, and closes. A nil
+// record is that of a peer that has left.
+func (r *registry) endCloseLocked(s *shard, rec *record, conn Conn, err error, now instant) (closed bool) {
 	if rec == nil {
 		return true
 	}
@@ -125,6 +116,29 @@ func (r *registry) endCloseThen(peer NodeID, conn Conn, err error, note func(clo
 		r.reopenLocked(s, slot)
 	}
 	return err == nil
+}
+
+// endClose is endCloseLocked for somebody who knows the peer.
+func (r *registry) endClose(peer NodeID, conn Conn, err error) (closed bool) {
+	return r.endCloseThen(peer, conn, err, func(bool) {})
+}
+
+// endCloseThen tells note of the outcome before anybody else can look at the
+// connection.
+func (r *registry) endCloseThen(peer NodeID, conn Conn, err error, note func(closed bool)) (closed bool) {
+	now := r.now()
+	s, rec := r.lock(peer)
+	defer s.mu.Unlock()
+	closed = r.endCloseLocked(s, rec, conn, err, now)
+	note(closed)
+	return closed
+}
+
+// endCloseAt is endCloseLocked for a trim.
+func (r *registry) endCloseAt(at handle, conn Conn, err error, now instant) (closed bool) {
+	s, rec := r.lockHandle(at)
+	defer s.mu.Unlock()
+	return r.endCloseLocked(s, rec, conn, err, now)
 }
 
 // reopenLocked lets a connection that was to close count again.

@@ -1,8 +1,8 @@
 package connmgr
 
 import (
-	"cmp"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,9 +126,8 @@ func (m *Manager) newcomer(id NodeID) PeerState {
 	state := PeerState{ID: id, Since: m.table.time(now), Conns: 1}
 	if rec != nil {
 		state.TagSum, state.Protected = rec.sum, rec.isProtected()
-		if known, first := m.table.peerStateLocked(s, rec, now); first != nil {
-			state.Outbound = known.Outbound // but one more connection is as young as any
-		}
+		// But one more connection is as young as any.
+		state.Outbound = m.table.peerStateLocked(s, rec, now).Outbound
 	}
 	return state
 }
@@ -173,8 +172,8 @@ func (s *PeerState) goesBefore(policy *Policy, newcomer *PeerState) bool {
 	if newcomer.Protected {
 		return true
 	}
-	a, b := makeKey(policy, s, 0, newcomer.Since.Sub(s.Since)), makeKey(policy, newcomer, 1, 0)
-	return cmp.Or(cmp.Compare(a.score, b.score), cmp.Compare(a.tie, b.tie), cmp.Compare(a.age, b.age)) < 0
+	a, b := s.key(policy, newcomer.Since), newcomer.key(policy, newcomer.Since)
+	return slices.Compare(a.words[:byHash], b.words[:byHash]) < 0
 }
 
 // search fills the batch, and reports whether that was done by the time it returns.
@@ -251,24 +250,37 @@ func (m *Manager) pause(d time.Duration) bool {
 // order; not nil.
 func (m *Manager) lowestInbound(n int) []PeerState {
 	_ = m.refresh() // logged and counted
-	w := m.workspace()
-	defer m.putBack(w)
-	w.scan.read(m.table)
-	look := func(peers []int32) { w.scan.look(m, peers) }
+	p := m.planner()
+	defer m.putBack(p)
 	lowest := make([]PeerState, 0, n)
 	for wanted := n; ; wanted *= 8 { // all of those that were found may be trusted
 		found := 0
-		for _, v := range w.planner.firstInbound(m.policy(), w.scan.peers, m.cfg.Clock.Now(), wanted, look) {
-			p := w.scan.peers[v.peer]
-			found += int(p.Conns)
-			if len(lowest) < n && !m.gater.trusts(p.ID) {
-				lowest = append(lowest, p)
+		now := m.cfg.Clock.Now()
+		p.begin(m.policy(), now, TriggerNewcomer, m.table.open())
+		m.table.feed(p.addInbound, m.table.instant(now))
+		for _, k := range p.firstInbound(wanted, m.look(p.policy), m.table.idOf) {
+			found += int(k.conns)
+			if peer, ok := m.table.found(&k); ok && len(lowest) < n && !m.gater.trusts(peer.ID) {
+				lowest = append(lowest, peer)
 			}
 		}
 		if len(lowest) > 0 || found < wanted {
 			return lowest
 		}
 	}
+}
+
+// found returns what the rules looked at in a peer of a plan, if it is still there.
+func (r *registry) found(k *key) (p PeerState, ok bool) {
+	now := r.now()
+	s, rec := r.lockHandle(k.at)
+	defer s.mu.Unlock()
+	if rec == nil || rec.state != recordConnected {
+		return p, false
+	}
+	p = r.peerStateLocked(s, rec, now)
+	p.Streams = k.streams()
+	return p, true
 }
 
 // evictWhole marks all connections of a peer as closing that is to make room, unless
@@ -285,14 +297,14 @@ func (g *Gater) evictWhole(found *PeerState, leaves bool) *eviction {
 	if rec == nil {
 		return nil
 	}
-	state, _ := r.peerStateLocked(s, rec, now)
+	state := r.peerStateLocked(s, rec, now)
 	state.Streams = found.Streams
 	if !state.Since.Equal(found.Since) || state.Protected || state.Outbound > 0 || policy.Score(&state) > policy.Score(found) {
 		return nil
 	}
 	e := &eviction{
 		verdict: Verdict{Peer: found.ID, Reason: ClosedDisplaced, Score: policy.Score(&state), Rank: 1},
-		conns:   r.beginCloseLocked(s, rec),
+		conns:   r.beginCloseLocked(s, rec, nil),
 	}
 	if len(e.conns) == 0 {
 		return nil

@@ -14,10 +14,7 @@ func (m *Manager) DryRun(trigger Trigger) Plan {
 	if m.cfg.Host != nil && !m.closed.Load() {
 		m.reconcile(m.cfg.Host)
 	}
-	var sc scan
-	sc.read(m.table)
-	sc.lookAtAll(m)
-	return PlanTrim(*m.policy(), sc.peers, m.cfg.Clock.Now(), trigger)
+	return PlanTrim(*m.policy(), m.snapshot(), m.cfg.Clock.Now(), trigger)
 }
 
 // Explanation says what the manager knows about a peer and what a trim would do

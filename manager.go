@@ -215,11 +215,14 @@ func (m *Manager) log(level slog.Level, msg string, args ...any) {
 
 // safely calls foreign code in the background and turns a panic into an error.
 func (m *Manager) safely(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			m.panics.Add(1)
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
+	defer m.recovered(&err)
 	return f()
+}
+
+// recovered is deferred by whoever calls foreign code: it turns a panic into an error.
+func (m *Manager) recovered(err *error) {
+	if p := recover(); p != nil {
+		m.panics.Add(1)
+		*err = fmt.Errorf("panic: %v", p)
+	}
 }

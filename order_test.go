@@ -3,6 +3,7 @@ package connmgr
 import (
 	"fmt"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -192,30 +193,7 @@ func TestLazyPlanAsksFew(t *testing.T) {
 	}
 }
 
-// byPlace orders keys by their peer's number, as a total order without ties.
-func byPlace(a, b *key) int { return int(a.peer) - int(b.peer) }
-
-func byScore(a, b *key) int { return a.score - b.score }
-
-// keysLike returns keys whose numbers and scores follow a pattern, the number
-// ordering equal scores.
-func keysLike(n int, weight, score func(i int) int) []key {
-	keys := make([]key, n)
-	for i := range keys {
-		keys[i] = key{score: score(i), conns: int32(weight(i))}
-	}
-	byRank := make([]int, n)
-	for i := range byRank {
-		byRank[i] = i
-	}
-	slices.SortStableFunc(byRank, func(a, b int) int { return keys[a].score - keys[b].score })
-	for rank, i := range byRank {
-		keys[i].peer = int32(rank)
-	}
-	return keys
-}
-
-// arrangements are inputs that quicksorts are known to stumble over.
+// arrangements are inputs that sorting is known to stumble over.
 func arrangements(n int) map[string]func(i int) int {
 	random := rand.New(rand.NewPCG(uint64(n), 1)).Perm(max(n, 1))
 	return map[string]func(i int) int{
@@ -230,79 +208,61 @@ func arrangements(n int) map[string]func(i int) int {
 		"saw":              func(i int) int { return i % 17 },
 		"sorted, one late": func(i int) int { return (i + 1) % n },
 		"halves swapped":   func(i int) int { return (i + n/2) % n },
+		"powers of two":    func(i int) int { return 1 << (i % 63) },
+		"far apart":        func(i int) int { return random[i] * (math.MaxInt / max(1, n)) },
+		"below zero":       func(i int) int { return -random[i] % 100 },
+		"the extremes":     func(i int) int { return []int{math.MinInt, -1, 0, math.MaxInt}[i%4] },
 	}
 }
 
-func TestFirstToGoFindsWhatSortingFinds(t *testing.T) {
+// firstKeys are keys of which one word after the other follows an arrangement, and all words
+// after these are equal.
+func firstKeys(n int, weight func(i int) int, words ...func(i int) int) []key {
+	keys := make([]key, n)
+	for i := range keys {
+		keys[i] = key{at: handle{ref: ref(i)}, conns: int32(weight(i))}
+		for w, value := range words {
+			keys[i].words[w] = uint64(value(i)) ^ signBit
+		}
+	}
+	return keys
+}
+
+func testOrder() *order {
+	return &order{tieKey: [2]uint64{1, 2}, id: func(k *key) NodeID { return NodeID(strconv.Itoa(int(k.at.ref))) }}
+}
+
+func TestTheFirstAreThoseThatSortingPutsFirst(t *testing.T) {
 	weights := map[string]func(i int) int{
 		"one connection each": func(int) int { return 1 },
 		"one to five":         func(i int) int { return 1 + i*7%5 },
 		"one giant":           func(i int) int { return 1 + i/3%2*(1-min(1, i%97))*1000 },
 	}
-	for _, n := range []int{1, 2, 3, 16, 17, 18, 33, 100, 1000, 5000} {
-		for arrangement, score := range arrangements(n) {
+	o := testOrder()
+	for _, n := range []int{0, 1, 2, few, few + 1, 100, 3000} {
+		all := arrangements(n)
+		for arrangement, score := range all {
 			for weighting, weight := range weights {
-				sorted := keysLike(n, weight, score)
-				slices.SortFunc(sorted, func(a, b key) int { return byPlace(&a, &b) })
-				all := 0
-				for _, k := range sorted {
-					all += int(k.conns)
-				}
-				for _, target := range []int{0, 1, min(2, all), all / 10, all / 2, all - 1, all} {
-					keys := keysLike(n, weight, score)
-					name := fmt.Sprintf("%d keys, %s, %s, target %d", n, arrangement, weighting, target)
-
-					want, freed := 0, 0
-					for ; freed < target; want++ {
-						freed += int(sorted[want].conns)
-					}
-					got := firstToGo(keys, target, byPlace)
-					if got != want {
-						t.Fatalf("%s: the first %d go, want %d", name, got, want)
-					}
-					for _, part := range [][]key{keys[:got], keys[got:]} {
-						slices.SortFunc(part, func(a, b key) int { return byPlace(&a, &b) })
-					}
-					if !slices.Equal(keys, sorted) {
-						t.Fatalf("%s: those that go are not the first ones, or a key was lost", name)
-					}
-
-					// With ties who goes is open, but not how low and how few.
-					keys = keysLike(n, weight, score)
-					got = firstToGo(keys, target, byScore)
-					freed = 0
-					for _, k := range keys[:got] {
-						freed += int(k.conns)
-					}
-					if got > 0 && freed-int(keys[got-1].conns) >= target || freed < target {
-						t.Fatalf("%s, with ties: %d go with %d connections, want no more than needed", name, got, freed)
-					}
-					if got > 0 && got < n && slices.MaxFunc(keys[:got], func(a, b key) int { return byScore(&a, &b) }).score >
-						slices.MinFunc(keys[got:], func(a, b key) int { return byScore(&a, &b) }).score {
-						t.Fatalf("%s, with ties: one that stays is lower than one that goes", name)
-					}
-				}
-			}
-		}
-	}
-}
-
-func TestSplitLeavesNoPartEmpty(t *testing.T) {
-	for n := 3; n < 70; n++ {
-		for arrangement, score := range arrangements(n) {
-			keys := keysLike(n, func(int) int { return 1 }, score)
-			for range 3 {
-				rand.New(rand.NewPCG(uint64(n), 2)).Shuffle(n, func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
-				for _, order := range []func(a, b *key) int{byPlace, byScore} {
-					left := split(keys, order)
-					if left < 1 || left >= n {
-						t.Fatalf("%d keys, %s: %d in the first part, want both parts filled", n, arrangement, left)
-					}
-					for i := range left {
-						for j := left; j < n; j++ {
-							if order(&keys[i], &keys[j]) > 0 {
-								t.Fatalf("%d keys, %s: %d is in the first part and %d in the second", n, arrangement, keys[i].score, keys[j].score)
-							}
+				input := firstKeys(n, weight, score, all["saw"], all["two values"])
+				sorted := slices.Clone(input)
+				slices.SortFunc(sorted, func(a, b key) int { return o.compare(&a, &b) })
+				whole := connsOf(sorted)
+				for _, target := range []int{0, 1, min(2, whole), whole / 10, whole / 2, max(0, whole-1), whole, whole + 1} {
+					want, _ := countFirst(sorted, target)
+					for _, inOrder := range []bool{false, true} {
+						keys := slices.Clone(input)
+						got := o.first(keys, target, inOrder)
+						name := fmt.Sprintf("%d keys, %s, %s, target %d", n, arrangement, weighting, target)
+						if got != want {
+							t.Fatalf("%s: the first %d go, want %d", name, got, want)
+						}
+						if !inOrder {
+							slices.SortFunc(keys[:got], func(a, b key) int { return o.compare(&a, &b) })
+						}
+						slices.SortFunc(keys[got:], func(a, b key) int { return o.compare(&a, &b) })
+						sameKey := func(a, b key) bool { return a.at == b.at }
+						if !slices.EqualFunc(keys, sorted, sameKey) {
+							t.Fatalf("%s, in order %v: those that go are not the first ones, or a key was lost", name, inOrder)
 						}
 					}
 				}
@@ -311,59 +271,58 @@ func TestSplitLeavesNoPartEmpty(t *testing.T) {
 	}
 }
 
-// killer is an order that makes up its mind as it is asked, so that each pivot
-// turns out nearly as bad as can be. Source: McIlroy, "A Killer Adversary for
-// Quicksort" (1999).
-type killer struct {
-	place       []int // -1 while it is open; open ones come after all others
-	decided     int
-	candidate   int32
-	comparisons int
+// A peer that is in a snapshot twice is a mistake of the caller, but not a reason to hang.
+func TestKeysAlikeInEverythingAreNoEndlessLoop(t *testing.T) {
+	o := &order{id: func(*key) NodeID { return "same" }}
+	keys := firstKeys(10*few, func(int) int { return 1 })
+	if got := o.first(keys, 7, true); got != 7 {
+		t.Errorf("the first %d of equal keys go, want 7", got)
+	}
 }
 
-func (k *killer) order(a, b *key) int {
-	k.comparisons++
-	x, y := a.peer, b.peer
-	if k.place[x] < 0 && k.place[y] < 0 {
-		fix := y
-		if x == k.candidate {
-			fix = x
-		}
-		k.place[fix] = k.decided
-		k.decided++
-	}
-	switch {
-	case k.place[x] < 0:
-		k.candidate = x
-		return 1
-	case k.place[y] < 0:
-		k.candidate = y
-		return -1
-	}
-	return k.place[x] - k.place[y]
-}
-
-// Comparisons are counted since time depends on the machine.
-func TestFirstToGoStaysFast(t *testing.T) {
-	const n = 20_000
-	const linear, asSorting = 8 * n, 6 * n * 15 // 15 is the logarithm of n
+// Hashes cost more than all the rest, and their IDs have to be fetched.
+func TestHashesAreMadeOnlyForPeersAlikeInAllElse(t *testing.T) {
+	const n = 10_000
 	one := func(int) int { return 1 }
-	for _, target := range []int{1, n / 10, n / 2, n - 1} {
-		for arrangement, score := range arrangements(n) {
-			limit := linear
-			if arrangement == "organ pipe" || arrangement == "valley" {
-				limit = asSorting // the median of three is a bad pivot there
-			}
-			comparisons := 0
-			firstToGo(keysLike(n, one, score), target, func(a, b *key) int { comparisons++; return byScore(a, b) })
-			if comparisons > limit {
-				t.Errorf("%s, target %d of %d: %d comparisons, want at most %d", arrangement, target, n, comparisons, limit)
-			}
+	ids := 0
+	o := &order{id: func(k *key) NodeID { ids++; return NodeID(strconv.Itoa(int(k.at.ref))) }}
+	for arrangement, age := range arrangements(n) {
+		different := make(map[int]int)
+		for i := range n {
+			different[age(i)]++
 		}
-		hostile := killer{place: slices.Repeat([]int{-1}, n)}
-		firstToGo(keysLike(n, one, func(i int) int { return i }), target, hostile.order)
-		if hostile.comparisons > asSorting {
-			t.Errorf("hostile order, target %d of %d: %d comparisons, want at most %d", target, n, hostile.comparisons, asSorting)
+		alike := 0 // as the one at whom the cut is
+		for _, k := range different {
+			alike = max(alike, k)
+		}
+		if alike == 1 {
+			alike = 0
+		}
+		ids = 0
+		o.first(firstKeys(n, one, one, one, age), n/10, false)
+		if ids > alike {
+			t.Errorf("%s: %d hashes were made, want at most %d", arrangement, ids, alike)
+		}
+	}
+}
+
+// Every round must leave less to look at, whatever the scores are.
+func TestHeapsPutSomeKeysApart(t *testing.T) {
+	for n := 2; n < 300; n += 7 {
+		for arrangement, score := range arrangements(n) {
+			keys := firstKeys(n, func(int) int { return 1 }, score)
+			low, high := testOrder().spread(byScore, keys)
+			if low == high {
+				continue
+			}
+			h := heaps{word: byScore, low: low, shift: max(0, bits.Len64(high-low)-8)}
+			h.sort(keys)
+			if int(slices.Max(h.sizes[:])) == n {
+				t.Errorf("%d keys, %s: all are on one heap", n, arrangement)
+			}
+			if !slices.IsSortedFunc(keys, func(a, b key) int { return int(h.of(&a)) - int(h.of(&b)) }) {
+				t.Errorf("%d keys, %s: the heaps are mixed up", n, arrangement)
+			}
 		}
 	}
 }

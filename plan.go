@@ -79,69 +79,152 @@ func (p *Policy) Score(s *PeerState) int {
 // give the same verdicts.
 func PlanTrim(policy Policy, snapshot Snapshot, now time.Time, trigger Trigger) Plan {
 	var p planner
-	return p.plan(&policy, snapshot, now, trigger, nil)
+	return p.planSnapshot(&policy, snapshot, now, trigger, nil)
 }
 
-// planner makes plans. It keeps its working memory from one plan to the next,
-// so a plan is valid until the same planner makes another.
+// planSnapshot is PlanTrim. With a look, the snapshot's streams are not looked at.
+func (p *planner) planSnapshot(policy *Policy, peers Snapshot, now time.Time, trigger Trigger, look look) Plan {
+	p.begin(policy, now, trigger, len(peers))
+	p.reasons = resize(p.reasons, len(peers))
+	for i := range peers {
+		facts := peers[i].facts(now)
+		facts.at = handle{ref: ref(i)}
+		if look != nil {
+			facts.streams = 0
+		}
+		p.add(&facts)
+	}
+	plan := p.finish(look, func(k *key) NodeID { return peers[k.at.ref].ID })
+	plan.peers, plan.reasons = peers, p.reasons
+	return plan
+}
+
+// peerFacts is what the rules look at in a peer, as the planner gets it: without an ID,
+// which only decides when nothing else does.
+type peerFacts struct {
+	// at is where the peer is in the table, or for a snapshot, its place in there.
+	at                       handle
+	age                      time.Duration
+	tagSum                   int
+	conns, outbound, streams int32
+	protected, trusted       bool
+}
+
+func (s *PeerState) facts(now time.Time) peerFacts {
+	return peerFacts{
+		age: now.Sub(s.Since), tagSum: s.TagSum, conns: s.Conns, outbound: s.Outbound, streams: s.Streams,
+		protected: s.Protected, trusted: s.Trusted,
+	}
+}
+
+// key returns the place of a peer in the order at a time.
+func (s *PeerState) key(policy *Policy, now time.Time) key {
+	f := s.facts(now)
+	return makeKey(policy, &f)
+}
+
+// planner makes plans: begin, add each peer, finish. It takes peers one by one so that
+// a trim need not copy the table for it. It keeps its working memory from one plan to
+// the next, so a plan is valid until the same planner makes another.
 type planner struct {
-	reasons     []Reason
-	victims     []victim
-	established lane
-	inGrace     lane
-	protected   lane
-	dialled     lane // see spareOutbound
-	spared      bool // somebody was, in this plan
+	policy  *Policy
+	trigger Trigger
+	figures Figures
+	now     time.Time
+	// oldestInGrace is the age of the oldest peer in grace that stays, nobodyInGrace if
+	// there is none. It is below zero for one from the future.
+	oldestInGrace time.Duration
+	// outbound is the outbound connections of those who stay.
+	outbound int
+	// spared says that somebody stays for its outbound connections.
+	spared bool
+
+	established, inGrace, protected lane
+	dialled                         lane // see spareOutbound
+	victims                         []victim
+	// reasons says why each peer of a snapshot stays or goes. A trim, which need not
+	// tell those that stay, does without.
+	reasons []Reason
 }
 
-// look fills in PeerState.Streams for the peers at the given places of the
-// snapshot. Only a live connection knows its streams, and asking every one would
-// cost more than the rest of the plan, so the planner asks for those peers alone
-// that may have to go.
-type look func(peers []int32)
+const nobodyInGrace = math.MinInt64
 
-// plan is PlanTrim. With a nil look, the snapshot knows all streams already.
-func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Trigger, look look) Plan {
-	p.begin(len(peers))
-	plan := Plan{Trigger: trigger, At: now, policy: *policy, peers: peers}
-	force := trigger == TriggerForce
+// victim is a peer that a plan closes.
+type victim struct {
+	key
+	reason Reason
+	// cut is the score above which the peer would not have been chosen. A peer
+	// whose score has risen beyond it by the time of closing is spared.
+	cut int
+}
 
+// look sets the streams of keys. Only a live connection knows its streams, and asking
+// every one would cost more than the rest of the plan, so the planner asks for those
+// alone that may have to go.
+type look func([]key)
+
+// begin begins a plan for about so many peers.
+func (p *planner) begin(policy *Policy, now time.Time, trigger Trigger, peers int) {
+	p.policy, p.now, p.trigger = policy, now, trigger
+	p.figures, p.oldestInGrace, p.outbound, p.spared = Figures{}, nobodyInGrace, 0, false
+	p.established.keys = resize(p.established.keys, peers)
+	for _, l := range []*lane{&p.established, &p.inGrace, &p.protected, &p.dialled} {
+		l.reset()
+	}
+	p.victims, p.reasons = p.victims[:0], p.reasons[:0]
+}
+
+// say notes the reason for a peer of a snapshot.
+func (p *planner) say(at handle, why Reason) {
+	if len(p.reasons) > 0 {
+		p.reasons[at.ref] = why
+	}
+}
+
+// add takes a peer into the plan.
+func (p *planner) add(f *peerFacts) {
+	conns := int(f.conns)
+	force := p.trigger == TriggerForce
+	p.figures.Total += conns
+	p.outbound += int(f.outbound)
 	// Rule 1: peers in their grace period are neither counted nor closed.
 	// Rule 4: candidates are those established and unprotected.
-	for i := range peers {
-		s := &peers[i]
-		conns := int(s.Conns)
-		plan.Total += conns
-		age := now.Sub(s.Since)
-		switch inGrace := policy.GracePeriod > 0 && age < policy.GracePeriod && !force; {
-		case s.Protected:
-			plan.Protected += conns
-			p.reasons[i] = KeptProtected
-			// Rule 2: protected connections count, unless the budget leaves them out.
-			// By force protected peers go as well, so then they always count.
-			if !inGrace && (policy.Budget == BudgetAll || force) {
-				plan.Counted += conns
-			}
-			if force {
-				p.protected.add(policy, peers, int32(i), age)
-			}
-		case inGrace:
-			plan.InGrace += conns
-			p.reasons[i] = KeptInGrace
-			if trigger == TriggerHardLimit && !s.Trusted {
-				p.inGrace.add(policy, peers, int32(i), age)
-			}
-		default:
-			plan.Counted += conns
-			p.reasons[i] = KeptNothingToDo
-			p.established.add(policy, peers, int32(i), age)
+	switch inGrace := p.policy.GracePeriod > 0 && f.age < p.policy.GracePeriod && !force; {
+	case f.protected:
+		p.figures.Protected += conns
+		p.say(f.at, KeptProtected)
+		// Rule 2: protected connections count, unless the budget leaves them out.
+		// By force protected peers go as well, so then they always count.
+		if !inGrace && (p.policy.Budget == BudgetAll || force) {
+			p.figures.Counted += conns
 		}
+		if force {
+			p.protected.add(makeKey(p.policy, f))
+		}
+	case inGrace:
+		p.figures.InGrace += conns
+		p.say(f.at, KeptInGrace)
+		if p.trigger == TriggerHardLimit && !f.trusted {
+			p.inGrace.add(makeKey(p.policy, f))
+		} else {
+			p.oldestInGrace = max(p.oldestInGrace, f.age)
+		}
+	default:
+		p.figures.Counted += conns
+		p.say(f.at, KeptNothingToDo)
+		p.established.add(makeKey(p.policy, f))
 	}
+}
 
+// finish makes the plan. id returns the ID of a peer.
+func (p *planner) finish(look look, id func(*key) NodeID) Plan {
+	plan := Plan{Figures: p.figures, Trigger: p.trigger, At: p.now, policy: *p.policy}
+	o := &order{tieKey: p.policy.TieKey, id: id}
+	force := p.trigger == TriggerForce
 	protected := plan.Counted - p.established.conns
 
 	// Rule 3: down to low water; nothing to do at or below it.
-	plan.Target = max(0, plan.Counted-policy.LowWater)
+	plan.Target = max(0, plan.Counted-p.policy.LowWater)
 
 	// Rules 5 and 6: in order, the first to go first, until the target is freed.
 	// Outbound connections do not go below their floor; force ignores it.
@@ -149,102 +232,104 @@ func (p *planner) plan(policy *Policy, peers Snapshot, now time.Time, trigger Tr
 	if force {
 		reason = ClosedForced
 	} else if plan.Target > 0 {
-		p.spareOutbound(&p.established, policy, peers, look)
+		p.spareOutbound(&p.established, o, look)
 	}
-	plan.Freed = p.take(&p.established, policy, peers, plan.Target, reason, look)
+	plan.Freed = p.take(&p.established, o, plan.Target, reason, look)
 	if plan.Target > 0 {
-		for _, k := range p.established.keys {
-			if p.reasons[k.peer] == KeptNothingToDo {
-				p.reasons[k.peer] = KeptAboveCut
-			}
+		for _, k := range p.established.left() {
+			p.say(k.at, KeptAboveCut)
 		}
 	}
 	missed := plan.Target - plan.Freed // newcomers that go below do not make up for it
 
 	// Above the hard limit, peers in grace go too, until high water is reached.
-	if left := plan.Total - plan.Freed; trigger == TriggerHardLimit && left > policy.HardLimit {
-		p.spareOutbound(&p.inGrace, policy, peers, look)
-		plan.Freed += p.take(&p.inGrace, policy, peers, left-policy.HighWater, ClosedHardLimit, look)
+	if left := plan.Total - plan.Freed; p.trigger == TriggerHardLimit && left > p.policy.HardLimit {
+		p.spareOutbound(&p.inGrace, o, look)
+		plan.Freed += p.take(&p.inGrace, o, left-p.policy.HighWater, ClosedHardLimit, look)
 	}
 	// By force, protected peers go after all the others.
 	if left := plan.Target - plan.Freed; force && left > 0 {
-		plan.Freed += p.take(&p.protected, policy, peers, left, ClosedForcedProtected, look)
+		plan.Freed += p.take(&p.protected, o, left, ClosedForcedProtected, look)
 		missed = plan.Target - plan.Freed
 	}
 
-	plan.reasons, plan.victims = p.reasons, p.victims
-	plan.findGraceEnd()
+	for _, k := range p.inGrace.left() {
+		p.oldestInGrace = max(p.oldestInGrace, k.age())
+	}
+	if p.oldestInGrace != nobodyInGrace {
+		plan.GraceEnds = p.now.Add(p.policy.GracePeriod - p.oldestInGrace)
+	}
+	plan.victims = p.victims
 	plan.explainShortfall(max(0, missed), protected > 0, p.spared)
 	return plan
 }
 
+// take makes victims of the first peers of a lane until they free the target, and
+// returns how many connections that frees.
+func (p *planner) take(l *lane, o *order, target int, reason Reason, look look) (freed int) {
+	if target <= 0 || len(l.keys) == 0 {
+		return 0
+	}
+	taken := l.take(o, target, look)
+	// Where everybody goes, a risen score changes nobody's place.
+	cut := math.MaxInt
+	if len(l.left()) > 0 {
+		cut = taken[len(taken)-1].score()
+	}
+	for _, k := range taken {
+		p.victims = append(p.victims, victim{key: k, reason: reason, cut: cut})
+		p.say(k.at, reason)
+		p.outbound -= int(k.outbound)
+		freed += int(k.conns)
+	}
+	return freed
+}
+
 // spareOutbound takes those out of a lane whose outbound connections are needed: in
 // order, the first to go first, peers may go for as long as the floor is kept.
-func (p *planner) spareOutbound(l *lane, policy *Policy, peers Snapshot, look look) {
-	if policy.OutboundFloor <= 0 {
+func (p *planner) spareOutbound(l *lane, o *order, look look) {
+	if p.policy.OutboundFloor <= 0 {
 		return
-	}
-	// What may go is what there is beyond the floor, without what goes already.
-	may := -policy.OutboundFloor
-	for i := range peers {
-		if !p.reasons[i].Closed() {
-			may += int(peers[i].Outbound)
-		}
 	}
 	p.dialled.reset()
 	inLane := 0
 	for _, k := range l.keys {
-		if n := int(peers[k.peer].Outbound); n > 0 {
-			p.dialled.add(policy, peers, k.peer, k.age)
-			inLane += n
+		if k.outbound > 0 {
+			p.dialled.add(k)
+			inLane += int(k.outbound)
 		}
 	}
+	// What may go is what there is beyond the floor, without what goes already.
+	may := p.outbound - p.policy.OutboundFloor
 	if inLane <= max(0, may) {
 		return
 	}
-	d := &p.dialled
-	if look != nil { // their order depends on their streams
-		d.sure, d.end = 0, len(d.keys)
-		look(d.mayGo(policy, d.conns))
-		d.rescore(policy, peers)
-	}
-	for _, k := range d.cut(policy, peers, d.conns) {
-		if n := int(peers[k.peer].Outbound); n <= may {
+	needed := make(map[handle]bool)
+	for _, k := range p.dialled.take(o, p.dialled.conns, look) { // their order depends on their streams
+		if n := int(k.outbound); n <= may {
 			may -= n
 			continue
 		}
-		p.reasons[k.peer] = KeptOutboundFloor
+		needed[k.at] = true
+		p.say(k.at, KeptOutboundFloor)
 		p.spared = true
 	}
-	l.remove(func(k *key) bool { return p.reasons[k.peer] == KeptOutboundFloor })
+	l.remove(func(k *key) bool { return needed[k.at] })
 }
 
-// firstInbound returns the first to go for a newcomer, in order, with at least n
-// connections if there are so many: neither protected nor dialled by us, in grace or
-// not. See displace.go.
-func (p *planner) firstInbound(policy *Policy, peers Snapshot, now time.Time, n int, look look) []victim {
-	p.begin(len(peers))
-	for i := range peers {
-		if s := &peers[i]; !s.Protected && s.Outbound == 0 {
-			p.established.add(policy, peers, int32(i), now.Sub(s.Since))
-		}
+// addInbound and firstInbound make no plan, but find who may have to go for a newcomer:
+// neither protected nor dialled by us, in grace or not. They take the places of add and
+// finish; see displace.go.
+func (p *planner) addInbound(f *peerFacts) {
+	if !f.protected && f.outbound == 0 {
+		p.established.add(makeKey(p.policy, f))
 	}
-	p.take(&p.established, policy, peers, n, ClosedDisplaced, look)
-	return p.victims
 }
 
-// findGraceEnd finds when the oldest newcomer that stays leaves its grace period.
-func (p *Plan) findGraceEnd() {
-	if p.InGrace == 0 {
-		return
-	}
-	for i, r := range p.reasons {
-		if since := p.peers[i].Since; r == KeptInGrace {
-			if end := since.Add(p.policy.GracePeriod); p.GraceEnds.IsZero() || end.Before(p.GraceEnds) {
-				p.GraceEnds = end
-			}
-		}
-	}
+// firstInbound returns the first to go, in order, with at least n connections if there
+// are so many.
+func (p *planner) firstInbound(n int, look look, id func(*key) NodeID) []key {
+	return p.established.take(&order{tieKey: p.policy.TieKey, id: id}, n, look)
 }
 
 // explainShortfall says by how much the plan misses what it was to reach, and
@@ -272,41 +357,6 @@ func (p *Plan) explainShortfall(missed int, protected, spared bool) {
 	if p.Shortfall > 0 && spared {
 		p.Cause |= CauseOutbound
 	}
-}
-
-func (p *planner) begin(peers int) {
-	p.reasons = resize(p.reasons, peers)
-	p.victims = p.victims[:0]
-	p.established.reset()
-	p.inGrace.reset()
-	p.protected.reset()
-	p.spared = false
-}
-
-// take makes victims of the first peers of a lane until they free the target,
-// and returns how many connections that frees.
-func (p *planner) take(l *lane, policy *Policy, peers Snapshot, target int, reason Reason, look look) (freed int) {
-	if target <= 0 || len(l.keys) == 0 {
-		return 0
-	}
-	l.sure, l.end = 0, len(l.keys)
-	if look != nil {
-		look(l.mayGo(policy, target))
-		l.rescore(policy, peers)
-	}
-	taken := l.cut(policy, peers, target)
-
-	// Where everybody goes, a risen score changes nobody's place.
-	cut := math.MaxInt
-	if len(taken) < len(l.keys) {
-		cut = taken[len(taken)-1].score
-	}
-	for _, k := range taken {
-		p.reasons[k.peer] = reason
-		p.victims = append(p.victims, victim{peer: k.peer, cut: cut})
-		freed += int(k.conns)
-	}
-	return freed
 }
 
 // resize returns s with length n, its contents unspecified. It lets go of memory

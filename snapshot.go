@@ -4,98 +4,131 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 )
 
 // This file reads the table for the planner: one pass over the records in the
 // order in which they lie in memory, one shard's lock at a time.
 
-// scan is a snapshot with, beside each peer, a connection to ask for streams.
-// Its memory serves again for the next scan.
-type scan struct {
-	peers Snapshot
-	// conns holds the first open connection of each peer. Most have one; for the
-	// others the table is asked again.
-	conns []Conn
+// feed calls add for each peer with an open connection, under its shard's lock.
+// Connections that are being closed do not count, so that nothing is closed twice.
+// Streams are left to look.
+func (r *registry) feed(add func(*peerFacts), now instant) {
+	for i := range r.shards {
+		r.feedShard(i, add, now)
+	}
 }
 
-// read fills the scan with all peers that have an open connection. Connections
-// that are being closed are not in it, so that nothing is closed twice. Streams
-// are left at zero; see [scan.look].
-func (sc *scan) read(r *registry) {
-	now := r.now()
-	expected := r.open()
-	sc.peers = resize(sc.peers, expected)[:0]
-	sc.conns = resize(sc.conns, expected)[:0]
-	for s := range r.eachShardLocked {
-		for _, rec := range s.recordsLocked {
-			p, first := r.peerStateLocked(s, rec, now)
-			if first != nil {
-				sc.peers = append(sc.peers, p)
-				sc.conns = append(sc.conns, first)
+func (r *registry) feedShard(i int, add func(*peerFacts), now instant) {
+	s := &r.shards[i]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := ref(0)
+	for _, chunk := range s.chunks {
+		for j := range chunk {
+			n++
+			if rec := &chunk[j]; rec.state == recordConnected {
+				if f := r.factsLocked(s, rec, now); f.conns > 0 {
+					f.at = rec.handle(i, n)
+					add(&f)
+				}
 			}
 		}
 	}
 }
 
-// release lets go of peers and connections, so that those gone can be collected.
-func (sc *scan) release() {
-	clear(sc.peers[:cap(sc.peers)])
-	clear(sc.conns[:cap(sc.conns)])
-}
-
-// peerStateLocked returns what the rules look at, but for the streams, and the
-// first open connection, nil if there is none.
-func (r *registry) peerStateLocked(s *shard, rec *record, now instant) (p PeerState, first Conn) {
-	p = PeerState{
-		ID:        rec.id,
-		Since:     r.time(rec.since),
-		TagSum:    rec.sum,
-		Protected: rec.isProtected(),
+// factsLocked returns what the rules look at in a peer with connections, but for the
+// streams.
+func (r *registry) factsLocked(s *shard, rec *record, now instant) peerFacts {
+	f := peerFacts{age: time.Duration(now - rec.since), tagSum: rec.sum}
+	if rec.rare == nil && rec.conn.phase == phaseOpen && rec.conn.conn != nil { // nearly everybody
+		f.addConn(&rec.conn)
+		return f
 	}
-	if rec.conn.phase == phaseOpen && (rec.rare == nil || len(rec.rare.conns) == 0) {
-		p.Conns = 1
-		if rec.conn.direction == DirOutbound {
-			p.Outbound = 1
-		}
-		p.Trusted = rec.conn.trusted
-		return p, rec.conn.conn
-	}
+	f.protected = rec.isProtected()
 	rec.eachConn(func(slot *connSlot) {
-		if !r.isOpenLocked(s, slot, now) {
-			return
-		}
-		p.Conns++
-		if slot.direction == DirOutbound {
-			p.Outbound++
-		}
-		p.Trusted = p.Trusted || slot.trusted
-		if first == nil {
-			first = slot.conn
+		if r.isOpenLocked(s, slot, now) {
+			f.addConn(slot)
 		}
 	})
-	return p, first
+	return f
 }
 
-// look fills in the streams of the peers at the given places, by asking their
-// connections.
-func (sc *scan) look(m *Manager, peers []int32) {
-	for _, i := range peers {
-		p := &sc.peers[i]
-		if p.Conns == 1 {
-			p.Streams = m.countStreams(sc.conns[i])
-			continue
+func (f *peerFacts) addConn(slot *connSlot) {
+	f.conns++
+	if slot.direction == DirOutbound {
+		f.outbound++
+	}
+	f.trusted = f.trusted || slot.trusted
+}
+
+// look returns a function that sets the streams of peers, by asking their connections.
+func (m *Manager) look(policy *Policy) look {
+	return func(keys []key) {
+		for i := range keys {
+			keys[i].setStreams(policy, m.streams(keys[i].at))
 		}
-		p.Streams = m.countStreams(m.table.openConns(p.ID)...)
 	}
 }
 
-// lookAtAll fills in the streams of every peer.
-func (sc *scan) lookAtAll(m *Manager) {
-	all := make([]int32, len(sc.peers))
-	for i := range all {
-		all[i] = int32(i)
+// streams returns the number of a peer's streams, 0 if it has left.
+func (m *Manager) streams(at handle) int32 {
+	s, rec := m.table.lockHandle(at)
+	if rec == nil {
+		s.mu.Unlock()
+		return 0
 	}
-	sc.look(m, all)
+	if rec.rare == nil && rec.conn.conn != nil { // nearly everybody
+		conn := rec.conn.conn
+		s.mu.Unlock()
+		return m.countStreams(conn)
+	}
+	var conns []Conn
+	rec.eachConn(func(slot *connSlot) {
+		if slot.phase == phaseOpen {
+			conns = append(conns, slot.conn)
+		}
+	})
+	s.mu.Unlock()
+	return m.countStreams(conns...)
+}
+
+// idOf returns the ID of a peer, "" if it has been forgotten.
+func (r *registry) idOf(k *key) NodeID {
+	s, rec := r.lockHandle(k.at)
+	defer s.mu.Unlock()
+	if rec == nil {
+		return ""
+	}
+	return rec.id
+}
+
+// snapshot returns all peers with an open connection. It asks every connection for its
+// streams.
+func (m *Manager) snapshot() Snapshot {
+	r := m.table
+	now := r.now()
+	peers := make(Snapshot, 0, r.open())
+	for s := range r.eachShardLocked {
+		for _, rec := range s.recordsLocked {
+			if p := r.peerStateLocked(s, rec, now); p.Conns > 0 {
+				peers = append(peers, p)
+			}
+		}
+	}
+	for i := range peers {
+		peers[i].Streams = m.countStreams(r.openConns(peers[i].ID)...)
+	}
+	return peers
+}
+
+// peerStateLocked is factsLocked for those who want to know who it is.
+func (r *registry) peerStateLocked(s *shard, rec *record, now instant) PeerState {
+	f := r.factsLocked(s, rec, now)
+	return PeerState{
+		ID: rec.id, Since: r.time(rec.since), TagSum: f.tagSum, Conns: f.conns,
+		Outbound: f.outbound, Protected: rec.isProtected(), Trusted: f.trusted,
+	}
 }
 
 // maxStreams is how many streams of one connection count. No connection has more,
@@ -107,14 +140,18 @@ const maxStreams = 1 << 20
 func (m *Manager) countStreams(conns ...Conn) int32 {
 	sum := 0
 	for _, c := range conns {
-		var streams int
-		err := m.safely(func() error { streams = c.Stat().Streams; return nil })
+		streams, err := m.askStreams(c)
 		if err != nil {
 			m.logFaultOnce(&m.faults.conn, fmt.Errorf("connection: %w", err))
 		}
 		sum = min(sum+min(max(0, streams), maxStreams), math.MaxInt32)
 	}
 	return int32(sum)
+}
+
+func (m *Manager) askStreams(c Conn) (streams int, err error) {
+	defer m.recovered(&err)
+	return c.Stat().Streams, nil
 }
 
 // openConns returns a peer's open connections.

@@ -104,32 +104,23 @@ type trims struct {
 	mu      sync.Mutex // guards running and what trimRun says
 	running *trimRun
 
-	// spare holds workspaces between trims. A pool, since a trim of a million peers
-	// needs a lot, and who trims seldom should not keep it.
+	// spare holds planners between trims. A pool, since a trim of a million peers
+	// needs a lot of memory, and who trims seldom should not keep it.
 	spare sync.Pool
 
 	hanging atomic.Int64 // peers whose Close has been given up and has not returned
 	record  trimRecord
 }
 
-// workspace is the working memory of a trim.
-type workspace struct {
-	scan    scan
-	planner planner
-}
-
-// workspace returns a workspace to use until putBack.
-func (m *Manager) workspace() *workspace {
-	if w, ok := m.trims.spare.Get().(*workspace); ok {
-		return w
+// planner returns a planner to use until putBack.
+func (m *Manager) planner() *planner {
+	if p, ok := m.trims.spare.Get().(*planner); ok {
+		return p
 	}
-	return new(workspace)
+	return new(planner)
 }
 
-func (m *Manager) putBack(w *workspace) {
-	w.scan.release()
-	m.trims.spare.Put(w)
-}
+func (m *Manager) putBack(p *planner) { m.trims.spare.Put(p) }
 
 // trimRun is a trim under way.
 type trimRun struct {
@@ -230,17 +221,17 @@ func (m *Manager) runTrim(ctx context.Context, run *trimRun) {
 
 // doTrim plans and closes.
 func (m *Manager) doTrim(ctx context.Context, res *TrimResult) error {
-	w := m.workspace()
-	defer m.putBack(w)
+	p := m.planner()
+	defer m.putBack(p)
 	res.Started = m.cfg.Clock.Now()
 	hostErr := m.refresh()
-	plan := m.plan(w, res.Trigger)
+	plan := m.plan(p, res.Trigger)
 	planned := m.cfg.Clock.Now()
 	res.Figures, res.GraceEnds = plan.Figures, plan.GraceEnds
 	res.Planning = planned.Sub(res.Started)
 
-	c := closer{m: m, plan: &plan, started: time.Now(), res: res}
-	c.run(ctx)
+	c := newCloser(m, &plan)
+	c.run(ctx, res)
 
 	res.Took = m.cfg.Clock.Now().Sub(res.Started)
 	m.trims.record.add(res)
@@ -272,10 +263,11 @@ func (m *Manager) refresh() (err error) {
 
 // plan reads the table and plans. Only the peers that may have to go are asked for
 // their streams.
-func (m *Manager) plan(w *workspace, trigger Trigger) Plan {
-	w.scan.read(m.table)
-	look := func(peers []int32) { w.scan.look(m, peers) }
-	return w.planner.plan(m.policy(), w.scan.peers, m.cfg.Clock.Now(), trigger, look)
+func (m *Manager) plan(p *planner, trigger Trigger) Plan {
+	now := m.cfg.Clock.Now()
+	p.begin(m.policy(), now, trigger, m.table.open())
+	m.table.feed(p.add, m.table.instant(now))
+	return p.finish(m.look(p.policy), m.table.idOf)
 }
 
 // logTrim writes one line for a trim that closed something. A shortfall due to

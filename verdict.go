@@ -238,17 +238,10 @@ type Plan struct {
 	GraceEnds time.Time
 
 	policy  Policy
-	peers   Snapshot
-	reasons []Reason // one per peer
 	victims []victim // in closing order
-}
-
-// victim is a peer that a plan closes.
-type victim struct {
-	peer int32 // index into the snapshot
-	// cut is the score above which the peer would not have been chosen. A peer
-	// whose score has risen beyond it by the time of closing is spared.
-	cut int
+	// peers is the snapshot, with a reason for each. A trim's plan has none.
+	peers   Snapshot
+	reasons []Reason
 }
 
 // Peers returns the number of peers in the plan.
@@ -261,7 +254,7 @@ func (p Plan) Closes() int { return len(p.victims) }
 func (p Plan) Closed() iter.Seq[Verdict] {
 	return func(yield func(Verdict) bool) {
 		for rank, v := range p.victims {
-			if !yield(p.verdict(v.peer, rank+1)) {
+			if !yield(p.verdict(int(v.at.ref), rank+1)) {
 				return
 			}
 		}
@@ -278,7 +271,7 @@ func (p Plan) Verdicts() iter.Seq[Verdict] {
 			}
 		}
 		for i, r := range p.reasons {
-			if !r.Closed() && !yield(p.verdict(int32(i), 0)) {
+			if !r.Closed() && !yield(p.verdict(i, 0)) {
 				return
 			}
 		}
@@ -296,14 +289,14 @@ func (p Plan) Verdict(id NodeID) (Verdict, bool) {
 func (p Plan) find(id NodeID) (s *PeerState, v Verdict, ok bool) {
 	for i := range p.peers {
 		if s := &p.peers[i]; s.ID == id {
-			isIt := func(v victim) bool { return int(v.peer) == i }
-			return s, p.verdict(int32(i), slices.IndexFunc(p.victims, isIt)+1), true
+			isIt := func(v victim) bool { return int(v.at.ref) == i }
+			return s, p.verdict(i, slices.IndexFunc(p.victims, isIt)+1), true
 		}
 	}
 	return nil, Verdict{}, false
 }
 
-func (p Plan) verdict(i int32, rank int) Verdict {
+func (p Plan) verdict(i, rank int) Verdict {
 	s := &p.peers[i]
 	return Verdict{Peer: s.ID, Reason: p.reasons[i], Score: p.policy.Score(s), Rank: rank, Conns: int(s.Conns)}
 }
