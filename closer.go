@@ -27,6 +27,8 @@ const (
 type closer struct {
 	m    *Manager
 	plan *Plan
+	// conns is the first connection of each victim, by key.conn.
+	conns []Conn
 	// planned is the time of the plan.
 	planned instant
 	next    atomic.Int64 // the next victim
@@ -35,8 +37,8 @@ type closer struct {
 	closed []Verdict
 }
 
-func newCloser(m *Manager, plan *Plan) *closer {
-	return &closer{m: m, plan: plan, planned: m.table.instant(plan.At), closed: make([]Verdict, len(plan.victims))}
+func newCloser(m *Manager, plan *Plan, conns []Conn) *closer {
+	return &closer{m: m, plan: plan, conns: conns, planned: m.table.instant(plan.At), closed: make([]Verdict, plan.Closes())}
 }
 
 // closeWorker closes one victim after another.
@@ -133,26 +135,45 @@ func (c *closer) run(ctx context.Context, res *TrimResult) {
 	res.Closed = slices.DeleteFunc(c.closed, func(v Verdict) bool { return v.Conns == 0 })
 }
 
+// victim is a peer to close.
+type victim struct {
+	key    key
+	conn   Conn // the first
+	reason Reason
+	cut    int
+}
+
+// victim returns the i-th victim of the plan.
+func (c *closer) victim(i int) victim {
+	for _, v := range c.plan.victims {
+		if i < len(v.keys) {
+			return victim{v.keys[i], c.conns[v.keys[i].conn], v.reason, v.cut}
+		}
+		i -= len(v.keys)
+	}
+	panic("connmgr: the plan has fewer victims than it says")
+}
+
 // finished reports whether every victim had its turn.
-func (c *closer) finished() bool { return int(c.next.Load()) >= len(c.plan.victims) }
+func (c *closer) finished() bool { return int(c.next.Load()) >= len(c.closed) }
 
 // work closes victims until there are none, ctx ends, or the worker is given up.
 func (c *closer) work(ctx context.Context, w *closeWorker) {
 	w.now = c.planned
 	for ctx.Err() == nil && !c.m.closed.Load() {
 		i := int(c.next.Add(1)) - 1
-		if i >= len(c.plan.victims) {
+		if i >= len(c.closed) {
 			return
 		}
-		v, policy, trigger := c.plan.victims[i], c.plan.policy, c.plan.Trigger
+		v := c.victim(i)
 		turn := w.turn.Add(1)
-		verdict := Verdict{Reason: v.reason, Rank: i + 1, Score: v.score()}
-		failed := c.m.closeVictim(w, &v, &policy, c.planned, &verdict)
+		verdict := Verdict{Reason: v.reason, Rank: i + 1, Score: v.key.score()}
+		failed := c.m.closeVictim(w, &v, &c.plan.policy, c.planned, &verdict)
 		if !w.turn.CompareAndSwap(turn, turn+1) {
 			c.m.trims.hanging.Add(-1)
 			if verdict.Conns > 0 { // later than the trim could wait, but closed
 				c.m.trims.record.addClosed(verdict.Reason)
-				c.m.publishClosed(verdict, trigger)
+				c.m.publishClosed(verdict, c.plan.Trigger)
 			}
 			return
 		}
@@ -160,7 +181,7 @@ func (c *closer) work(ctx context.Context, w *closeWorker) {
 		switch {
 		case verdict.Conns > 0:
 			c.closed[i] = verdict
-			c.m.publishClosed(verdict, trigger)
+			c.m.publishClosed(verdict, c.plan.Trigger)
 		case failed == 0:
 			w.spared++
 		}
@@ -180,18 +201,18 @@ func (m *Manager) closeVictim(w *closeWorker, v *victim, policy *Policy, planned
 		err := m.safely(func() error { return host.CloseConnection(verdict.Peer, verdict.Reason) })
 		w.now = m.table.now()
 		for _, conn := range w.conns {
-			if m.table.endCloseAt(v.at, conn, err, w.now) {
+			if m.table.endCloseAt(v.key.at, conn, err, w.now) {
 				verdict.Conns++
 			} else {
 				m.closeFailed(verdict.Peer, err)
 			}
 		}
 	case len(w.conns) == 1:
-		if m.closeConn(v.at, w.conns[0], verdict, &w.now) {
+		if m.closeConn(v.key.at, w.conns[0], verdict, &w.now) {
 			verdict.Conns = 1
 		}
 	default:
-		verdict.Conns = m.closeAll(v.at, w.conns, *verdict)
+		verdict.Conns = m.closeAll(v.key.at, w.conns, *verdict)
 	}
 	return len(w.conns) - verdict.Conns
 }
@@ -247,18 +268,18 @@ func (m *Manager) claim(w *closeWorker, v *victim, policy *Policy, planned insta
 	w.conns = w.conns[:0]
 	var streams int32
 	if policy.ActiveBonus > 0 {
-		streams = m.streams(v.at)
+		streams = m.streams(&v.key, v.conn)
 	}
 	r := m.table
-	s, rec := r.lockHandle(v.at)
+	s, rec := r.lockHandle(v.key.at)
 	defer s.mu.Unlock()
 	if rec == nil || rec.state != recordConnected {
 		return ""
 	}
-	f := r.factsLocked(s, rec, w.now)
+	var f peerFacts
+	r.factsLocked(s, rec, w.now, &f)
 	f.streams = streams
-	now := makeKey(policy, &f)
-	if rec.since == planned-instant(v.age()) && (!f.protected || v.reason == ClosedForcedProtected) && now.score() <= v.cut {
+	if rec.since == planned-instant(v.key.age()) && (!f.protected || v.reason == ClosedForcedProtected) && f.score(policy) <= v.cut {
 		w.conns = r.beginCloseLocked(s, rec, w.conns)
 	}
 	return rec.id

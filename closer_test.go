@@ -57,7 +57,10 @@ func TestAVictimIsCheckedAgainJustBeforeItIsClosed(t *testing.T) {
 		"raised above the cut": {func(m *connmgr.Manager, _ *connmgrtest.Host, v *connmgrtest.Conn) {
 			m.TagPeer(v.RemotePeer(), "a", 1000)
 		}, true},
-		"raised to the cut": {func(m *connmgr.Manager, _ *connmgrtest.Host, v *connmgrtest.Conn) { m.TagPeer(v.RemotePeer(), "a", 10) }, false},
+		"raised to the cut": {func(m *connmgr.Manager, _ *connmgrtest.Host, v *connmgrtest.Conn) { m.TagPeer(v.RemotePeer(), "a", 100) }, false},
+		"raised, but still below those that stay": {func(m *connmgr.Manager, _ *connmgrtest.Host, v *connmgrtest.Conn) {
+			m.TagPeer(v.RemotePeer(), "a", 50)
+		}, false},
 		"lowered": {func(m *connmgr.Manager, _ *connmgrtest.Host, v *connmgrtest.Conn) {
 			m.TagPeer(v.RemotePeer(), "a", -10)
 		}, false},
@@ -74,12 +77,12 @@ func TestAVictimIsCheckedAgainJustBeforeItIsClosed(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := tight(1, 1000)
 			cfg.GracePeriod = time.Minute
-			cfg.ActiveBonus, cfg.OutboundBonus = 20, 20
+			cfg.ActiveBonus, cfg.OutboundBonus = 200, 200
 			m, host := newNode(t, cfg)
 			host.Connect("best")
 			m.TagPeer("best", "a", 100)
 			victim, other := host.Connect("victim"), host.Connect("other victim")
-			m.TagPeer("other victim", "a", 10) // the last to go, so the cut is at 10
+			m.TagPeer("other victim", "a", 10) // the last to go; the lowest that stays has 100
 			res := heldTrim(t, m, host, func() { tt.act(m, host, victim) })
 			if other.Open() || !host.Connected("best") {
 				t.Errorf("%s: the other victim is open (%v) or the best peer was closed (%v)", what, other.Open(), !host.Connected("best"))

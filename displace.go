@@ -1,8 +1,9 @@
 package connmgr
 
 import (
+	"cmp"
 	"errors"
-	"slices"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -172,8 +173,10 @@ func (s *PeerState) goesBefore(policy *Policy, newcomer *PeerState) bool {
 	if newcomer.Protected {
 		return true
 	}
-	a, b := s.key(policy, newcomer.Since), newcomer.key(policy, newcomer.Since)
-	return slices.Compare(a.words[:byHash], b.words[:byHash]) < 0
+	a, b := s.facts(newcomer.Since), newcomer.facts(newcomer.Since)
+	scoreA, tieA, ageA := a.rank(policy)
+	scoreB, tieB, ageB := b.rank(policy)
+	return cmp.Or(cmp.Compare(scoreA, scoreB), cmp.Compare(tieA, tieB), cmp.Compare(ageA, ageB)) < 0
 }
 
 // search fills the batch, and reports whether that was done by the time it returns.
@@ -255,10 +258,11 @@ func (m *Manager) lowestInbound(n int) []PeerState {
 	lowest := make([]PeerState, 0, n)
 	for wanted := n; ; wanted *= 8 { // all of those that were found may be trusted
 		found := 0
-		now := m.cfg.Clock.Now()
-		p.begin(m.policy(), now, TriggerNewcomer, m.table.open())
-		m.table.feed(p.addInbound, m.table.instant(now))
-		for _, k := range p.firstInbound(wanted, m.look(p.policy), m.table.idOf) {
+		policy, now := m.policy(), m.cfg.Clock.Now()
+		policy.GracePeriod = 0
+		p.begin(policy, now, TriggerNewcomer)
+		m.table.feed(p, m.table.instant(now), math.Inf(1))
+		for _, k := range p.firstInbound(wanted, m.look(p), m.table.idOf) {
 			found += int(k.conns)
 			if peer, ok := m.table.found(&k); ok && len(lowest) < n && !m.gater.trusts(peer.ID) {
 				lowest = append(lowest, peer)

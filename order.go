@@ -2,6 +2,7 @@ package connmgr
 
 import (
 	"cmp"
+	"math"
 	"math/bits"
 	"slices"
 	"time"
@@ -27,6 +28,8 @@ type key struct {
 	conns int32
 	// outbound is how many of the connections are outbound.
 	outbound int32
+	// conn is where the first of the connections is in tally.conns, for a trim.
+	conn int32
 }
 
 // The words of a key.
@@ -47,18 +50,19 @@ const (
 	signBit = 1 << 63
 )
 
-// makeKey returns the key of a peer.
-func makeKey(policy *Policy, p *peerFacts) key {
-	score := p.tagSum
-	k := key{at: p.at, conns: p.conns, outbound: p.outbound}
+// rank returns the words of a peer, but for the hash. They come one by one, and not in a
+// key, since a trim ranks everybody and keeps few.
+func (p *peerFacts) rank(policy *Policy) (score, tie, age uint64) {
+	sum := p.tagSum
 	if p.outbound > 0 {
-		score = addSaturating(score, policy.OutboundBonus)
-		k.words[byTie] = tieOutbound
+		sum = addSaturating(sum, policy.OutboundBonus)
+		tie = tieOutbound
 	}
-	k.words[byScore] = uint64(score) ^ signBit
-	k.words[byAge] = uint64(p.age) ^ signBit
-	k.setStreams(policy, p.streams)
-	return k
+	if p.streams > 0 {
+		sum = addSaturating(sum, policy.ActiveBonus)
+		tie |= tieStreams | uint64(p.streams)
+	}
+	return uint64(sum) ^ signBit, tie, uint64(p.age) ^ signBit
 }
 
 // setStreams notes how many streams a peer has, if that was not known. It never moves
@@ -71,6 +75,11 @@ func (k *key) setStreams(policy *Policy, streams int32) {
 	k.words[byTie] |= tieStreams | uint64(streams)
 }
 
+func (p *peerFacts) score(policy *Policy) int {
+	score, _, _ := p.rank(policy)
+	return int(score ^ signBit)
+}
+
 func (k *key) score() int         { return int(k.words[byScore] ^ signBit) }
 func (k *key) age() time.Duration { return time.Duration(k.words[byAge] ^ signBit) }
 func (k *key) streams() int32     { return int32(uint32(k.words[byTie])) }
@@ -78,7 +87,8 @@ func (k *key) streams() int32     { return int32(uint32(k.words[byTie])) }
 // order is rule 5.
 type order struct {
 	tieKey [2]uint64
-	id     func(*key) NodeID // asked only where the hash decides
+	// id is asked only where the hash decides. If it is nil, nothing does there.
+	id func(*key) NodeID
 }
 
 // compare is negative if a goes before b.
@@ -88,7 +98,7 @@ func (o *order) compare(a, b *key) int {
 			return cmp.Compare(a.words[word], b.words[word])
 		}
 	}
-	if a.at == b.at {
+	if a.at == b.at || o.id == nil {
 		return 0
 	}
 	o.hash(a)
@@ -129,12 +139,16 @@ func (o *order) firstBy(word int, keys []key, target int, sorted bool) (n, conns
 		o.insertionSort(keys)
 		return countFirst(keys, target)
 	}
+	last := byHash
+	if o.id == nil {
+		last = byAge
+	}
 	low, high := o.spread(word, keys)
-	for low == high && word < byHash {
+	for low == high && word < last {
 		word++
 		low, high = o.spread(word, keys)
 	}
-	if low == high { // IDs with equal hashes: nobody has seen any
+	if low == high { // with hashes, nobody has ever seen that
 		slices.SortFunc(keys, func(a, b key) int { return o.compare(&a, &b) })
 		return countFirst(keys, target)
 	}
@@ -231,6 +245,15 @@ func (o *order) insertionSort(keys []key) {
 	}
 }
 
+func (o *order) inOrder(keys []key) bool {
+	for i := 1; i < len(keys); i++ {
+		if o.compare(&keys[i-1], &keys[i]) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // last returns the key that comes last.
 func (o *order) last(keys []key) *key {
 	last := &keys[0]
@@ -245,18 +268,75 @@ func (o *order) last(keys []key) *key {
 // lane is the candidates of one step of the rules.
 type lane struct {
 	keys  []key
-	conns int // connections of all candidates together
+	conns int // connections of all candidates together, those left out included
 	taken int // keys[:taken] have been taken
+	// bound is where the lane ends: who ranks behind it is not expected to go, and is left
+	// out. Nil means that it does not end.
+	bound   *key
+	leftOut bool // somebody was
 }
 
-func (l *lane) reset() { l.keys, l.conns, l.taken = l.keys[:0], 0, 0 }
+// reset empties the lane, for about so many candidates before the bound. It lets go of
+// memory that is far too much.
+func (l *lane) reset(bound *key, candidates int) {
+	keys := l.keys[:0]
+	if cap(keys) > 4*max(len(l.keys), candidates)+1024 {
+		keys = nil
+	}
+	*l = lane{keys: slices.Grow(keys, candidates), bound: bound}
+}
 
-// left returns the candidates that have not been taken.
-func (l *lane) left() []key { return l.keys[l.taken:] }
+// rest returns the candidates that have not been taken, but for those left out.
+func (l *lane) rest() []key { return l.keys[l.taken:] }
 
-func (l *lane) add(k key) {
-	l.keys = append(l.keys, k)
-	l.conns += int(k.conns)
+// add adds a candidate, whose connection is at a place of tally.conns, unless it is
+// behind the bound.
+func (l *lane) add(policy *Policy, p *peerFacts, conn int32) bool {
+	l.conns += int(p.conns)
+	score, tie, age := p.rank(policy)
+	if b := l.bound; b != nil && (score > b.words[byScore] || score == b.words[byScore] &&
+		(tie > b.words[byTie] || tie == b.words[byTie] && age > b.words[byAge])) {
+		l.leftOut = true
+		return false
+	}
+	l.keys = append(l.keys, key{words: [4]uint64{score, tie, age}, at: p.at, conns: p.conns, outbound: p.outbound, conn: conn})
+	return true
+}
+
+// join adds the candidates of another lane, whose connections come after so many.
+func (l *lane) join(other *lane, conns int32) {
+	for i := range other.keys {
+		other.keys[i].conn += conns
+	}
+	l.keys = append(l.keys, other.keys...)
+	l.conns += other.conns
+	l.leftOut = l.leftOut || other.leftOut
+}
+
+// lowestLeft returns the lowest score of those that have not been taken, MaxInt if there
+// are none. Who has not been asked counts without streams.
+func (l *lane) lowestLeft() int {
+	lowest := math.MaxInt
+	if l.leftOut {
+		lowest = l.bound.score()
+	}
+	for i := range l.rest() {
+		lowest = min(lowest, l.rest()[i].score())
+	}
+	return lowest
+}
+
+// enough reports whether those left out would not have been taken either.
+func (l *lane) enough(target int) bool {
+	if !l.leftOut {
+		return true
+	}
+	taken := l.keys[:l.taken]
+	if connsOf(taken) < target {
+		return false
+	}
+	o := order{}                                                  // hashes are left aside: whoever is like the bound in all else is in
+	return l.taken == 0 || o.compare(o.last(taken), l.bound) <= 0 // else it has streams
 }
 
 // remove takes out the keys for which drop holds.
@@ -275,23 +355,30 @@ func (l *lane) remove(drop func(*key) bool) {
 // then are in question, and these are asked next. Whoever ranks behind the last one to
 // go even without streams need not be asked.
 func (l *lane) take(o *order, target int, look look) []key {
+	l.taken = o.first(l.keys, target, true)
 	if look == nil {
-		l.taken = o.first(l.keys, target, true)
 		return l.keys[:l.taken]
 	}
-	asked := 0
-	for inQuestion, wanted := len(l.keys), target; inQuestion > 0; {
+	look(l.keys[:l.taken])
+	for asked := l.taken; ; {
+		inOrder := o.inOrder(l.keys[:asked])
+		if !inOrder { // some have streams
+			l.taken = o.first(l.keys[:asked], target, true)
+		}
+		if l.taken == 0 {
+			return nil
+		}
+		last := &l.keys[l.taken-1]
+		inQuestion := partition(l.keys[asked:], func(k *key) bool { return o.compare(k, last) < 0 })
+		if inQuestion == 0 {
+			return l.keys[:l.taken]
+		}
+		// At most as many again as were asked so far.
 		batch := l.keys[asked : asked+inQuestion]
-		batch = batch[:o.first(batch, wanted, false)]
+		batch = batch[:o.first(batch, connsOf(l.keys[:asked]), false)]
 		look(batch)
 		asked += len(batch)
-		l.taken = o.first(l.keys[:asked], target, false)
-		last := *o.last(l.keys[:l.taken])
-		inQuestion = partition(l.keys[asked:], func(k *key) bool { return o.compare(k, &last) < 0 })
-		wanted = connsOf(l.keys[:asked]) // at most as many again
 	}
-	o.first(l.keys[:l.taken], target, true)
-	return l.keys[:l.taken]
 }
 
 func connsOf(keys []key) (sum int) {

@@ -220,7 +220,7 @@ func arrangements(n int) map[string]func(i int) int {
 func firstKeys(n int, weight func(i int) int, words ...func(i int) int) []key {
 	keys := make([]key, n)
 	for i := range keys {
-		keys[i] = key{at: handle{ref: ref(i)}, conns: int32(weight(i))}
+		keys[i] = key{at: handle(i), conns: int32(weight(i))}
 		for w, value := range words {
 			keys[i].words[w] = uint64(value(i)) ^ signBit
 		}
@@ -229,7 +229,7 @@ func firstKeys(n int, weight func(i int) int, words ...func(i int) int) []key {
 }
 
 func testOrder() *order {
-	return &order{tieKey: [2]uint64{1, 2}, id: func(k *key) NodeID { return NodeID(strconv.Itoa(int(k.at.ref))) }}
+	return &order{tieKey: [2]uint64{1, 2}, id: func(k *key) NodeID { return NodeID(strconv.Itoa(int(k.at))) }}
 }
 
 func TestTheFirstAreThoseThatSortingPutsFirst(t *testing.T) {
@@ -285,7 +285,7 @@ func TestHashesAreMadeOnlyForPeersAlikeInAllElse(t *testing.T) {
 	const n = 10_000
 	one := func(int) int { return 1 }
 	ids := 0
-	o := &order{id: func(k *key) NodeID { ids++; return NodeID(strconv.Itoa(int(k.at.ref))) }}
+	o := &order{id: func(k *key) NodeID { ids++; return NodeID(strconv.Itoa(int(k.at))) }}
 	for arrangement, age := range arrangements(n) {
 		different := make(map[int]int)
 		for i := range n {

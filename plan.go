@@ -2,6 +2,7 @@ package connmgr
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -84,17 +85,17 @@ func PlanTrim(policy Policy, snapshot Snapshot, now time.Time, trigger Trigger) 
 
 // planSnapshot is PlanTrim. With a look, the snapshot's streams are not looked at.
 func (p *planner) planSnapshot(policy *Policy, peers Snapshot, now time.Time, trigger Trigger, look look) Plan {
-	p.begin(policy, now, trigger, len(peers))
+	p.begin(policy, now, trigger)
 	p.reasons = resize(p.reasons, len(peers))
 	for i := range peers {
 		facts := peers[i].facts(now)
-		facts.at = handle{ref: ref(i)}
+		facts.at = handle(i)
 		if look != nil {
 			facts.streams = 0
 		}
 		p.add(&facts)
 	}
-	plan := p.finish(look, func(k *key) NodeID { return peers[k.at.ref].ID })
+	plan, _ := p.finish(look, func(k *key) NodeID { return peers[k.at].ID }) // nobody is left out
 	plan.peers, plan.reasons = peers, p.reasons
 	return plan
 }
@@ -108,6 +109,8 @@ type peerFacts struct {
 	tagSum                   int
 	conns, outbound, streams int32
 	protected, trusted       bool
+	// conn is the first of its open connections; nil for a snapshot.
+	conn Conn
 }
 
 func (s *PeerState) facts(now time.Time) peerFacts {
@@ -117,44 +120,47 @@ func (s *PeerState) facts(now time.Time) peerFacts {
 	}
 }
 
-// key returns the place of a peer in the order at a time.
-func (s *PeerState) key(policy *Policy, now time.Time) key {
-	f := s.facts(now)
-	return makeKey(policy, &f)
+// tally is what a plan makes of each peer alone, before it compares them. Tallies of
+// parts of a crowd can be made at the same time, and joined.
+type tally struct {
+	policy  *Policy
+	trigger Trigger
+	figures Figures
+	// oldestInGrace is the age of the oldest peer in grace that stays, nobodyInGrace if
+	// there is none. It is below zero for one from the future.
+	oldestInGrace time.Duration
+	// outbound is the outbound connections of those who stay.
+	outbound                        int
+	established, inGrace, protected lane
+	// conns is the first connection of each candidate, for a trim: see key.conn.
+	conns []Conn
+	// reasons says why each peer of a snapshot stays or goes. A trim, which need not
+	// tell those that stay, does without.
+	reasons []Reason
 }
 
 // planner makes plans: begin, add each peer, finish. It takes peers one by one so that
 // a trim need not copy the table for it. It keeps its working memory from one plan to
 // the next, so a plan is valid until the same planner makes another.
 type planner struct {
-	policy  *Policy
-	trigger Trigger
-	figures Figures
+	tally
 	now     time.Time
-	// oldestInGrace is the age of the oldest peer in grace that stays, nobodyInGrace if
-	// there is none. It is below zero for one from the future.
-	oldestInGrace time.Duration
-	// outbound is the outbound connections of those who stay.
-	outbound int
+	parts   []*tally // see feed
+	sample  tally    // likewise
+	dialled lane     // see spareOutbound
 	// spared says that somebody stays for its outbound connections.
-	spared bool
-
-	established, inGrace, protected lane
-	dialled                         lane // see spareOutbound
-	victims                         []victim
-	// reasons says why each peer of a snapshot stays or goes. A trim, which need not
-	// tell those that stay, does without.
-	reasons []Reason
+	spared  bool
+	victims []victims // in closing order
 }
 
 const nobodyInGrace = math.MinInt64
 
-// victim is a peer that a plan closes.
-type victim struct {
-	key
+// victims are peers that a plan closes for one reason, the first to go first.
+type victims struct {
+	keys   []key
 	reason Reason
-	// cut is the score above which the peer would not have been chosen. A peer
-	// whose score has risen beyond it by the time of closing is spared.
+	// cut is the lowest score of those that stay instead. A peer whose score has risen
+	// beyond it by the time of closing is spared.
 	cut int
 }
 
@@ -163,62 +169,112 @@ type victim struct {
 // alone that may have to go.
 type look func([]key)
 
-// begin begins a plan for about so many peers.
-func (p *planner) begin(policy *Policy, now time.Time, trigger Trigger, peers int) {
-	p.policy, p.now, p.trigger = policy, now, trigger
-	p.figures, p.oldestInGrace, p.outbound, p.spared = Figures{}, nobodyInGrace, 0, false
-	p.established.keys = resize(p.established.keys, peers)
-	for _, l := range []*lane{&p.established, &p.inGrace, &p.protected, &p.dialled} {
-		l.reset()
+// begin begins a plan.
+func (p *planner) begin(policy *Policy, now time.Time, trigger Trigger) {
+	p.now, p.spared, p.victims = now, false, p.victims[:0]
+	p.reset(policy, trigger, nil, 0)
+}
+
+// reset begins a tally of about so many candidates before the bound; those behind it are
+// left out.
+func (t *tally) reset(policy *Policy, trigger Trigger, bound *key, candidates int) {
+	t.policy, t.trigger = policy, trigger
+	t.figures, t.oldestInGrace, t.outbound = Figures{}, nobodyInGrace, 0
+	t.established.reset(bound, candidates)
+	t.inGrace.reset(nil, 0)
+	t.protected.reset(nil, 0)
+	t.reasons, t.conns = t.reasons[:0], slices.Grow(t.conns[:0], candidates)
+}
+
+// release lets go of connections, so that those gone can be collected.
+func (p *planner) release() {
+	for _, t := range append(p.parts, &p.tally, &p.sample) {
+		clear(t.conns[:cap(t.conns)])
 	}
-	p.victims, p.reasons = p.victims[:0], p.reasons[:0]
+}
+
+// join adds the tally of another part of the crowd.
+func (t *tally) join(other *tally) {
+	t.figures.Total += other.figures.Total
+	t.figures.Protected += other.figures.Protected
+	t.figures.InGrace += other.figures.InGrace
+	t.figures.Counted += other.figures.Counted
+	t.oldestInGrace = max(t.oldestInGrace, other.oldestInGrace)
+	t.outbound += other.outbound
+	for _, lanes := range [][2]*lane{{&t.established, &other.established}, {&t.inGrace, &other.inGrace}, {&t.protected, &other.protected}} {
+		lanes[0].join(lanes[1], int32(len(t.conns)))
+	}
+	t.conns = append(t.conns, other.conns...)
+}
+
+// boundAfter returns behind whom a sample of a crowd has so many connections, and some to
+// be on the safe side, and how many peers are before; nil and all of them if it does not
+// have so many.
+func (p *planner) boundAfter(conns int) (bound *key, before int) {
+	// How many a sample has of those that are meant varies by the root of their number.
+	conns += 4*int(math.Sqrt(float64(conns))) + 8
+	l, o := &p.sample.established, &order{}
+	if l.conns <= conns {
+		return nil, len(l.keys)
+	}
+	before = o.first(l.keys, conns, false)
+	last := *o.last(l.keys[:before])
+	return &last, before
 }
 
 // say notes the reason for a peer of a snapshot.
-func (p *planner) say(at handle, why Reason) {
-	if len(p.reasons) > 0 {
-		p.reasons[at.ref] = why
+func (t *tally) say(at handle, why Reason) {
+	if len(t.reasons) > 0 {
+		t.reasons[at] = why
 	}
 }
 
 // add takes a peer into the plan.
-func (p *planner) add(f *peerFacts) {
+func (t *tally) add(f *peerFacts) {
 	conns := int(f.conns)
-	force := p.trigger == TriggerForce
-	p.figures.Total += conns
-	p.outbound += int(f.outbound)
+	force := t.trigger == TriggerForce
+	t.figures.Total += conns
+	t.outbound += int(f.outbound)
 	// Rule 1: peers in their grace period are neither counted nor closed.
 	// Rule 4: candidates are those established and unprotected.
-	switch inGrace := p.policy.GracePeriod > 0 && f.age < p.policy.GracePeriod && !force; {
+	switch inGrace := t.policy.GracePeriod > 0 && f.age < t.policy.GracePeriod && !force; {
 	case f.protected:
-		p.figures.Protected += conns
-		p.say(f.at, KeptProtected)
+		t.figures.Protected += conns
+		t.say(f.at, KeptProtected)
 		// Rule 2: protected connections count, unless the budget leaves them out.
 		// By force protected peers go as well, so then they always count.
-		if !inGrace && (p.policy.Budget == BudgetAll || force) {
-			p.figures.Counted += conns
+		if !inGrace && (t.policy.Budget == BudgetAll || force) {
+			t.figures.Counted += conns
 		}
 		if force {
-			p.protected.add(makeKey(p.policy, f))
+			t.keep(&t.protected, f)
 		}
 	case inGrace:
-		p.figures.InGrace += conns
-		p.say(f.at, KeptInGrace)
-		if p.trigger == TriggerHardLimit && !f.trusted {
-			p.inGrace.add(makeKey(p.policy, f))
+		t.figures.InGrace += conns
+		t.say(f.at, KeptInGrace)
+		if t.trigger == TriggerHardLimit && !f.trusted {
+			t.keep(&t.inGrace, f)
 		} else {
-			p.oldestInGrace = max(p.oldestInGrace, f.age)
+			t.oldestInGrace = max(t.oldestInGrace, f.age)
 		}
 	default:
-		p.figures.Counted += conns
-		p.say(f.at, KeptNothingToDo)
-		p.established.add(makeKey(p.policy, f))
+		t.figures.Counted += conns
+		t.say(f.at, KeptNothingToDo)
+		t.keep(&t.established, f)
 	}
 }
 
-// finish makes the plan. id returns the ID of a peer.
-func (p *planner) finish(look look, id func(*key) NodeID) Plan {
-	plan := Plan{Figures: p.figures, Trigger: p.trigger, At: p.now, policy: *p.policy}
+// keep makes a peer a candidate.
+func (t *tally) keep(l *lane, f *peerFacts) {
+	if l.add(t.policy, f, int32(len(t.conns))) && f.conn != nil {
+		t.conns = append(t.conns, f.conn)
+	}
+}
+
+// finish makes the plan. id returns the ID of a peer. It reports false if it needs some
+// of those who were left out.
+func (p *planner) finish(look look, id func(*key) NodeID) (plan Plan, ok bool) {
+	plan = Plan{Figures: p.figures, Trigger: p.trigger, At: p.now, policy: *p.policy}
 	o := &order{tieKey: p.policy.TieKey, id: id}
 	force := p.trigger == TriggerForce
 	protected := plan.Counted - p.established.conns
@@ -235,8 +291,11 @@ func (p *planner) finish(look look, id func(*key) NodeID) Plan {
 		p.spareOutbound(&p.established, o, look)
 	}
 	plan.Freed = p.take(&p.established, o, plan.Target, reason, look)
+	if !p.established.enough(plan.Target) {
+		return plan, false
+	}
 	if plan.Target > 0 {
-		for _, k := range p.established.left() {
+		for _, k := range p.established.rest() {
 			p.say(k.at, KeptAboveCut)
 		}
 	}
@@ -253,7 +312,7 @@ func (p *planner) finish(look look, id func(*key) NodeID) Plan {
 		missed = plan.Target - plan.Freed
 	}
 
-	for _, k := range p.inGrace.left() {
+	for _, k := range p.inGrace.rest() {
 		p.oldestInGrace = max(p.oldestInGrace, k.age())
 	}
 	if p.oldestInGrace != nobodyInGrace {
@@ -261,7 +320,7 @@ func (p *planner) finish(look look, id func(*key) NodeID) Plan {
 	}
 	plan.victims = p.victims
 	plan.explainShortfall(max(0, missed), protected > 0, p.spared)
-	return plan
+	return plan, true
 }
 
 // take makes victims of the first peers of a lane until they free the target, and
@@ -271,17 +330,14 @@ func (p *planner) take(l *lane, o *order, target int, reason Reason, look look) 
 		return 0
 	}
 	taken := l.take(o, target, look)
-	// Where everybody goes, a risen score changes nobody's place.
-	cut := math.MaxInt
-	if len(l.left()) > 0 {
-		cut = taken[len(taken)-1].score()
-	}
-	for _, k := range taken {
-		p.victims = append(p.victims, victim{key: k, reason: reason, cut: cut})
+	cut := l.lowestLeft()
+	for i := range taken {
+		k := &taken[i]
 		p.say(k.at, reason)
 		p.outbound -= int(k.outbound)
 		freed += int(k.conns)
 	}
+	p.victims = append(p.victims, victims{taken, reason, cut})
 	return freed
 }
 
@@ -291,11 +347,12 @@ func (p *planner) spareOutbound(l *lane, o *order, look look) {
 	if p.policy.OutboundFloor <= 0 {
 		return
 	}
-	p.dialled.reset()
+	p.dialled.reset(nil, 0)
 	inLane := 0
 	for _, k := range l.keys {
 		if k.outbound > 0 {
-			p.dialled.add(k)
+			p.dialled.keys = append(p.dialled.keys, k)
+			p.dialled.conns += int(k.conns)
 			inLane += int(k.outbound)
 		}
 	}
@@ -317,19 +374,13 @@ func (p *planner) spareOutbound(l *lane, o *order, look look) {
 	l.remove(func(k *key) bool { return needed[k.at] })
 }
 
-// addInbound and firstInbound make no plan, but find who may have to go for a newcomer:
-// neither protected nor dialled by us, in grace or not. They take the places of add and
-// finish; see displace.go.
-func (p *planner) addInbound(f *peerFacts) {
-	if !f.protected && f.outbound == 0 {
-		p.established.add(makeKey(p.policy, f))
-	}
-}
-
-// firstInbound returns the first to go, in order, with at least n connections if there
-// are so many.
+// firstInbound makes no plan, but returns the first to go for a newcomer, in order, with
+// at least n connections if there are so many: neither protected nor dialled by us, in
+// grace or not. It takes the place of finish; see displace.go.
 func (p *planner) firstInbound(n int, look look, id func(*key) NodeID) []key {
-	return p.established.take(&order{tieKey: p.policy.TieKey, id: id}, n, look)
+	l := &p.established
+	l.remove(func(k *key) bool { return k.outbound > 0 })
+	return l.take(&order{tieKey: p.policy.TieKey, id: id}, n, look)
 }
 
 // explainShortfall says by how much the plan misses what it was to reach, and

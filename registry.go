@@ -48,20 +48,23 @@ type ref uint32
 
 // record is everything about one peer. It exists as long as one of these holds:
 // it has a connection, it is protected, or it is in its shard's idle list.
+//
+// It fills two cache lines of 64 bytes. A trim looks at the second one only.
 type record struct {
-	id NodeID
+	id   NodeID
+	tags tagSet
+	// prev and next link the idle list; next also links the free list.
+	prev, next ref
+
 	// conn is the first of the peer's connections; more are in rare. A peer with
 	// connections always has one here.
 	conn connSlot
-	tags tagSet
 	// sum is the sum of all tags, decaying ones included, saturated.
 	sum int
 	// rare is what few peers have; nil means none of it.
 	rare *rare
 	// since is when the peer connected, or since when it is idle.
 	since instant
-	// prev and next link the idle list; next also links the free list.
-	prev, next ref
 	// hash is the one under which the record is in the shard's index.
 	hash uint32
 	// generation tells the peers apart that have the record one after another.
@@ -72,12 +75,17 @@ type record struct {
 }
 
 // handle finds a record again without looking for its ID, by a trim for instance that
-// has seen it before. It is good for as long as the record is the same peer's.
-type handle struct {
-	ref        ref
-	shard      uint16
-	generation uint16
+// has seen it before. It is good for as long as the record is the same peer's. It is its
+// ref, the number of its shard and its generation, in one number since plans copy many.
+type handle uint64
+
+func (rec *record) handle(shard int, i ref) handle {
+	return handle(i) | handle(shard)<<32 | handle(rec.generation)<<48
 }
+
+func (h handle) ref() ref           { return ref(h) }
+func (h handle) shard() int         { return int(uint16(h >> 32)) }
+func (h handle) generation() uint16 { return uint16(h >> 48) }
 
 type recordState uint8
 
@@ -231,22 +239,17 @@ func (r *registry) lock(id NodeID) (*shard, *record) {
 // lockHandle returns a handle's shard, locked, and the record, or nil if its peer has
 // been forgotten.
 func (r *registry) lockHandle(h handle) (*shard, *record) {
-	s := &r.shards[h.shard]
+	s := &r.shards[h.shard()]
 	s.mu.Lock()
 	return s, s.handledLocked(h)
 }
 
-// handle returns the handle of a record in a shard.
-func (rec *record) handle(shard int, i ref) handle {
-	return handle{ref: i, shard: uint16(shard), generation: rec.generation}
-}
-
 func (s *shard) handledLocked(h handle) *record {
-	if h.ref > s.used {
+	if h.ref() > s.used {
 		return nil
 	}
-	rec := s.at(h.ref)
-	if rec.state == recordFree || rec.generation != h.generation {
+	rec := s.at(h.ref())
+	if rec.state == recordFree || rec.generation != h.generation() {
 		return nil
 	}
 	return rec

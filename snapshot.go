@@ -3,47 +3,118 @@ package connmgr
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // This file reads the table for the planner: one pass over the records in the
 // order in which they lie in memory, one shard's lock at a time.
 
-// feed calls add for each peer with an open connection, under its shard's lock.
-// Connections that are being closed do not count, so that nothing is closed twice.
-// Streams are left to look.
-func (r *registry) feed(add func(*peerFacts), now instant) {
-	for i := range r.shards {
-		r.feedShard(i, add, now)
+// feedAtOnce is how many connections it takes to occupy one more processor with reading
+// the table.
+const feedAtOnce = 8192
+
+// feed adds all peers with an open connection to a plan, but for those that rank so high
+// that even slack times as many as have to go would not reach them. Connections that are
+// being closed do not count, so that nothing is closed twice. Streams are left to look.
+func (r *registry) feed(p *planner, now instant, slack float64) {
+	bound, expected := r.guessBound(p, now, slack)
+	parts := max(1, min(runtime.GOMAXPROCS(0), r.open()/feedAtOnce, shardCount))
+	for len(p.parts) < parts-1 {
+		p.parts = append(p.parts, new(tally))
+	}
+	p.reset(p.policy, p.trigger, bound, expected)
+	var next atomic.Int64
+	inParallel(parts, func(part int) {
+		t := &p.tally
+		if part > 0 {
+			t = p.parts[part-1]
+			t.reset(p.policy, p.trigger, bound, expected/parts)
+		}
+		for i := int(next.Add(1)) - 1; i < shardCount; i = int(next.Add(1)) - 1 {
+			r.feedShard(t, i, now)
+		}
+	})
+	for _, t := range p.parts[:parts-1] {
+		p.join(t)
 	}
 }
 
-func (r *registry) feedShard(i int, add func(*peerFacts), now instant) {
+// inParallel calls f with 0 to n-1 at the same time.
+func inParallel(n int, f func(int)) {
+	var all sync.WaitGroup
+	for i := 1; i < n; i++ {
+		all.Go(func() { f(i) })
+	}
+	f(0)
+	all.Wait()
+}
+
+func (r *registry) feedShard(t *tally, i int, now instant) {
 	s := &r.shards[i]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := ref(0)
+	var f peerFacts
 	for _, chunk := range s.chunks {
 		for j := range chunk {
 			n++
-			if rec := &chunk[j]; rec.state == recordConnected {
-				if f := r.factsLocked(s, rec, now); f.conns > 0 {
-					f.at = rec.handle(i, n)
-					add(&f)
-				}
+			if rec := &chunk[j]; rec.state == recordConnected && r.factsLocked(s, rec, now, &f) {
+				f.at = rec.handle(i, n)
+				t.add(&f)
 			}
 		}
 	}
 }
 
-// factsLocked returns what the rules look at in a peer with connections, but for the
-// streams.
-func (r *registry) factsLocked(s *shard, rec *record, now instant) peerFacts {
-	f := peerFacts{age: time.Duration(now - rec.since), tagSum: rec.sum}
+// samples is how many peers guessBound looks at.
+const samples = 2048
+
+// guessBound looks at a few peers and guesses behind whom nobody has to go, and how many
+// are before, so that a trim need not keep everybody in mind. Nil means everybody. A bad
+// guess costs time, not correctness; see lane.enough.
+func (r *registry) guessBound(p *planner, now instant, slack float64) (bound *key, before int) {
+	open := r.open()
+	every := open / samples
+	most := float64(open-p.policy.LowWater) * slack // connections that may have to go
+	if every < 4 || most > float64(open) || p.policy.OutboundFloor > 0 {
+		return nil, open
+	}
+	t := &p.sample
+	t.reset(p.policy, p.trigger, nil, samples)
+	skip := 0
+	for i := range r.shards {
+		skip = r.sampleShard(t, i, skip, every, now)
+	}
+	bound, before = p.boundAfter(int(most) / every)
+	return bound, before * every
+}
+
+// sampleShard adds every so-manieth peer of a shard to a tally, after skipping some. It
+// returns how many to skip in the next one.
+func (r *registry) sampleShard(t *tally, i, skip, every int, now instant) int {
+	s := &r.shards[i]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var f peerFacts
+	for ; skip < int(s.used); skip += every {
+		if rec := s.at(ref(skip + 1)); rec.state == recordConnected && r.factsLocked(s, rec, now, &f) {
+			t.add(&f)
+		}
+	}
+	return skip - int(s.used)
+}
+
+// factsLocked fills in what the rules look at in a peer, but for the streams, and
+// reports whether it has an open connection.
+func (r *registry) factsLocked(s *shard, rec *record, now instant, f *peerFacts) bool {
+	*f = peerFacts{age: time.Duration(now - rec.since), tagSum: rec.sum}
 	if rec.rare == nil && rec.conn.phase == phaseOpen && rec.conn.conn != nil { // nearly everybody
 		f.addConn(&rec.conn)
-		return f
+		return true
 	}
 	f.protected = rec.isProtected()
 	rec.eachConn(func(slot *connSlot) {
@@ -51,46 +122,54 @@ func (r *registry) factsLocked(s *shard, rec *record, now instant) peerFacts {
 			f.addConn(slot)
 		}
 	})
-	return f
+	return f.conns > 0
 }
 
 func (f *peerFacts) addConn(slot *connSlot) {
-	f.conns++
+	if f.conns++; f.conns == 1 {
+		f.conn = slot.conn
+	}
 	if slot.direction == DirOutbound {
 		f.outbound++
 	}
 	f.trusted = f.trusted || slot.trusted
 }
 
-// look returns a function that sets the streams of peers, by asking their connections.
-func (m *Manager) look(policy *Policy) look {
+// look returns a function that sets the streams of a plan's candidates, by asking their
+// connections, several at once.
+func (m *Manager) look(p *planner) look {
 	return func(keys []key) {
-		for i := range keys {
-			keys[i].setStreams(policy, m.streams(keys[i].at))
-		}
+		const atOnce = 512
+		var next atomic.Int64
+		inParallel(max(1, min(runtime.GOMAXPROCS(0), len(keys)/atOnce)), func(int) {
+			for end := int(next.Add(atOnce)); end-atOnce < len(keys); end = int(next.Add(atOnce)) {
+				for i := end - atOnce; i < min(end, len(keys)); i++ {
+					keys[i].setStreams(p.policy, m.streams(&keys[i], p.conns[keys[i].conn]))
+				}
+			}
+		})
 	}
 }
 
-// streams returns the number of a peer's streams, 0 if it has left.
-func (m *Manager) streams(at handle) int32 {
-	s, rec := m.table.lockHandle(at)
-	if rec == nil {
-		s.mu.Unlock()
-		return 0
+// streams returns the number of streams of a candidate, given its first connection.
+func (m *Manager) streams(k *key, first Conn) int32 {
+	if k.conns == 1 { // nearly everybody
+		return m.countStreams(first)
 	}
-	if rec.rare == nil && rec.conn.conn != nil { // nearly everybody
-		conn := rec.conn.conn
-		s.mu.Unlock()
-		return m.countStreams(conn)
+	return m.countStreams(m.table.openConnsAt(k.at)...)
+}
+
+func (r *registry) openConnsAt(at handle) (conns []Conn) {
+	s, rec := r.lockHandle(at)
+	defer s.mu.Unlock()
+	if rec != nil {
+		rec.eachConn(func(slot *connSlot) {
+			if slot.phase == phaseOpen {
+				conns = append(conns, slot.conn)
+			}
+		})
 	}
-	var conns []Conn
-	rec.eachConn(func(slot *connSlot) {
-		if slot.phase == phaseOpen {
-			conns = append(conns, slot.conn)
-		}
-	})
-	s.mu.Unlock()
-	return m.countStreams(conns...)
+	return conns
 }
 
 // idOf returns the ID of a peer, "" if it has been forgotten.
@@ -124,7 +203,8 @@ func (m *Manager) snapshot() Snapshot {
 
 // peerStateLocked is factsLocked for those who want to know who it is.
 func (r *registry) peerStateLocked(s *shard, rec *record, now instant) PeerState {
-	f := r.factsLocked(s, rec, now)
+	var f peerFacts
+	r.factsLocked(s, rec, now, &f)
 	return PeerState{
 		ID: rec.id, Since: r.time(rec.since), TagSum: f.tagSum, Conns: f.conns,
 		Outbound: f.outbound, Protected: rec.isProtected(), Trusted: f.trusted,

@@ -120,7 +120,10 @@ func (m *Manager) planner() *planner {
 	return new(planner)
 }
 
-func (m *Manager) putBack(p *planner) { m.trims.spare.Put(p) }
+func (m *Manager) putBack(p *planner) {
+	p.release()
+	m.trims.spare.Put(p)
+}
 
 // trimRun is a trim under way.
 type trimRun struct {
@@ -230,7 +233,7 @@ func (m *Manager) doTrim(ctx context.Context, res *TrimResult) error {
 	res.Figures, res.GraceEnds = plan.Figures, plan.GraceEnds
 	res.Planning = planned.Sub(res.Started)
 
-	c := newCloser(m, &plan)
+	c := newCloser(m, &plan, p.conns)
 	c.run(ctx, res)
 
 	res.Took = m.cfg.Clock.Now().Sub(res.Started)
@@ -261,13 +264,19 @@ func (m *Manager) refresh() (err error) {
 	return err
 }
 
-// plan reads the table and plans. Only the peers that may have to go are asked for
-// their streams.
+// plan reads the table and plans. Only the peers that may have to go are looked at more
+// than once, and asked for their streams.
 func (m *Manager) plan(p *planner, trigger Trigger) Plan {
-	now := m.cfg.Clock.Now()
-	p.begin(m.policy(), now, trigger, m.table.open())
-	m.table.feed(p.add, m.table.instant(now))
-	return p.finish(m.look(p.policy), m.table.idOf)
+	policy, now := m.policy(), m.cfg.Clock.Now()
+	// Half as many candidates again as it takes are kept in mind, since some may have
+	// streams and stay. If that was not enough, more are.
+	for slack := 1.5; ; slack *= 4 {
+		p.begin(policy, now, trigger)
+		m.table.feed(p, m.table.instant(now), slack)
+		if plan, ok := p.finish(m.look(p), m.table.idOf); ok {
+			return plan
+		}
+	}
 }
 
 // logTrim writes one line for a trim that closed something. A shortfall due to

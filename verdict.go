@@ -238,7 +238,7 @@ type Plan struct {
 	GraceEnds time.Time
 
 	policy  Policy
-	victims []victim // in closing order
+	victims []victims // in closing order
 	// peers is the snapshot, with a reason for each. A trim's plan has none.
 	peers   Snapshot
 	reasons []Reason
@@ -248,14 +248,22 @@ type Plan struct {
 func (p Plan) Peers() int { return len(p.peers) }
 
 // Closes returns the number of peers that the plan closes.
-func (p Plan) Closes() int { return len(p.victims) }
+func (p Plan) Closes() (n int) {
+	for _, v := range p.victims {
+		n += len(v.keys)
+	}
+	return n
+}
 
 // Closed yields the verdicts of the peers that go, the first to go first.
 func (p Plan) Closed() iter.Seq[Verdict] {
 	return func(yield func(Verdict) bool) {
-		for rank, v := range p.victims {
-			if !yield(p.verdict(int(v.at.ref), rank+1)) {
-				return
+		rank := 0
+		for _, v := range p.victims {
+			for i := range v.keys {
+				if rank++; !yield(p.verdict(int(v.keys[i].at), rank)) {
+					return
+				}
 			}
 		}
 	}
@@ -287,13 +295,18 @@ func (p Plan) Verdict(id NodeID) (Verdict, bool) {
 
 // find returns what the rules looked at in a peer, and its verdict.
 func (p Plan) find(id NodeID) (s *PeerState, v Verdict, ok bool) {
-	for i := range p.peers {
-		if s := &p.peers[i]; s.ID == id {
-			isIt := func(v victim) bool { return int(v.at.ref) == i }
-			return s, p.verdict(i, slices.IndexFunc(p.victims, isIt)+1), true
+	i := slices.IndexFunc(p.peers, func(s PeerState) bool { return s.ID == id })
+	if i < 0 {
+		return nil, Verdict{}, false
+	}
+	if p.reasons[i].Closed() {
+		for v := range p.Closed() {
+			if v.Peer == id {
+				return &p.peers[i], v, true
+			}
 		}
 	}
-	return nil, Verdict{}, false
+	return &p.peers[i], p.verdict(i, 0), true
 }
 
 func (p Plan) verdict(i, rank int) Verdict {
