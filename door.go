@@ -253,7 +253,7 @@ func (r *registry) takeOver(peer NodeID, slot connSlot, most places) Outcome {
 // arrive puts a connection into the table if count agrees, which is called under the
 // shard's lock.
 func (r *registry) arrive(peer NodeID, slot connSlot, perPeer int, count func() Outcome) Outcome {
-	s, rec := r.lock(peer)
+	s, hash, rec := r.lockPlace(peer)
 	defer s.mu.Unlock()
 	if rec != nil && rec.state == recordConnected {
 		if rec.slot(slot.conn) != nil {
@@ -276,7 +276,7 @@ func (r *registry) arrive(peer NodeID, slot connSlot, perPeer int, count func() 
 		return outcome
 	}
 	if rec == nil {
-		rec = r.createLocked(s, peer)
+		rec = s.createLocked(peer, hash)
 	}
 	r.insertLocked(s, rec, slot)
 	s.counts.arriving++

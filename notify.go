@@ -95,10 +95,10 @@ func directionOf(stat ConnStat) Direction {
 
 // connect adds a connection to the table and reports whether it is new.
 func (r *registry) connect(peer NodeID, slot connSlot) bool {
-	s, rec := r.lock(peer)
+	s, hash, rec := r.lockPlace(peer)
 	defer s.mu.Unlock()
 	if rec == nil {
-		rec = r.createLocked(s, peer)
+		rec = s.createLocked(peer, hash)
 	}
 	if rec.state == recordConnected {
 		if known := rec.slot(slot.conn); known != nil {

@@ -231,9 +231,15 @@ func (r *registry) place(id NodeID) (*shard, uint32) {
 
 // lock returns the shard of an ID, locked, and the peer's record, or nil.
 func (r *registry) lock(id NodeID) (*shard, *record) {
+	s, _, rec := r.lockPlace(id)
+	return s, rec
+}
+
+// lockPlace is lock for those who may create a record.
+func (r *registry) lockPlace(id NodeID) (*shard, uint32, *record) {
 	s, hash := r.place(id)
 	s.mu.Lock()
-	return s, s.findLocked(id, hash)
+	return s, hash, s.findLocked(id, hash)
 }
 
 // lockHandle returns a handle's shard, locked, and the record, or nil if its peer has
@@ -272,7 +278,7 @@ func (s *shard) findLocked(id NodeID, hash uint32) *record {
 // createLocked returns a new record for a peer that has none in the shard. The caller
 // gives it a reason to exist before it unlocks: a connection, a protection or a place
 // in the idle list.
-func (r *registry) createLocked(s *shard, id NodeID) *record {
+func (s *shard) createLocked(id NodeID, hash uint32) *record {
 	i := s.free
 	if i != 0 {
 		s.free = s.at(i).next
@@ -284,7 +290,6 @@ func (r *registry) createLocked(s *shard, id NodeID) *record {
 		i = s.used
 	}
 	s.created++
-	_, hash := r.place(id)
 	rec := s.at(i)
 	*rec = record{id: id, hash: hash, generation: s.created}
 	s.index.add(hash, i)
@@ -343,8 +348,9 @@ func (r *registry) edit(id NodeID, f func(*shard, *record)) {
 		// Only a record without a connection is dated, and clocks are foreign.
 		s.mu.Unlock()
 		now := r.now()
-		if s, rec = r.lock(id); rec == nil {
-			rec = r.createLocked(s, id)
+		var hash uint32
+		if s, hash, rec = r.lockPlace(id); rec == nil {
+			rec = s.createLocked(id, hash)
 		}
 		f(s, rec)
 		r.settleLocked(s, rec, now)

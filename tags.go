@@ -17,11 +17,7 @@ type TagStore struct{ table *registry }
 
 // Set gives a peer a tag with a value, in place of the tag's earlier value. The
 // peer need not be connected; see [Config] for how long its tags are kept then.
-func (s *TagStore) Set(peer NodeID, tag string, value int) {
-	s.table.edit(peer, func(sh *shard, rec *record) {
-		sh.setTagLocked(rec, tag, value, s.table.limits.tagsPerPeer)
-	})
-}
+func (s *TagStore) Set(peer NodeID, tag string, value int) { s.table.setTag(peer, tag, value) }
 
 // Remove takes a tag from a peer. That there is none is not an error.
 func (s *TagStore) Remove(peer NodeID, tag string) { s.table.untag(peer, tag) }
@@ -44,7 +40,20 @@ func (m *Manager) Tags() *TagStore { return &TagStore{m.table} }
 // The peer need not be connected. Beyond [Config.MaxTagsPerPeer] a new tag is
 // dropped and counted in [Stats.TagsRefused].
 func (m *Manager) TagPeer(peer NodeID, tag string, value int) {
-	(&TagStore{m.table}).Set(peer, tag, value)
+	m.table.setTag(peer, tag, value)
+}
+
+// setTag is an edit. It has a way of its own for a connected peer, which needs neither a
+// date nor a look at the idle ones: nothing else is called as often.
+func (r *registry) setTag(peer NodeID, tag string, value int) {
+	s, rec := r.lock(peer)
+	if rec != nil && rec.state == recordConnected {
+		s.setTagLocked(rec, tag, value, r.limits.tagsPerPeer)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	r.edit(peer, func(s *shard, rec *record) { s.setTagLocked(rec, tag, value, r.limits.tagsPerPeer) })
 }
 
 // UntagPeer takes a tag from a peer. That there is none is not an error.
@@ -212,6 +221,15 @@ func (t *tagSet) index(name string) int {
 
 // find returns where the value of a tag is stored, or nil.
 func (t *tagSet) find(name string) *int {
+	for i := range t.first { // nearly always it is one of these
+		e := &t.first[i]
+		if e.name == noTag {
+			return nil
+		}
+		if e.name.Value() == name {
+			return &e.value
+		}
+	}
 	if i := t.index(name); i >= 0 {
 		return &t.at(i).value
 	}
