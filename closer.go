@@ -23,6 +23,10 @@ const (
 	closePatience = time.Second
 )
 
+// maxShare is how many victims a worker takes at a time, if there are plenty. More than one,
+// since what several processors write to side by side is slow for all of them.
+const maxShare = 16
+
 // closer carries out one plan.
 type closer struct {
 	m    *Manager
@@ -31,14 +35,21 @@ type closer struct {
 	conns []Conn
 	// planned is the time of the plan.
 	planned instant
-	next    atomic.Int64 // the next victim
+	next    atomic.Int64 // the next victim that no worker has
+	share   int          // how many a worker takes at a time
+	// unfinished says that some victims did not have their turn.
+	unfinished atomic.Bool
 	// closed is what came of each victim. Conns is 0 for one that was not closed, or has
 	// not been yet.
 	closed []Verdict
 }
 
 func newCloser(m *Manager, plan *Plan, conns []Conn) *closer {
-	return &closer{m: m, plan: plan, conns: conns, planned: m.table.instant(plan.At), closed: make([]Verdict, plan.Closes())}
+	n := plan.Closes()
+	return &closer{
+		m: m, plan: plan, conns: conns, planned: m.table.instant(plan.At), closed: make([]Verdict, n),
+		share: max(1, min(n/(8*closeWorkers), maxShare)),
+	}
 }
 
 // closeWorker closes one victim after another.
@@ -50,6 +61,7 @@ type closeWorker struct {
 	turn atomic.Int64
 	// These belong to the worker during a turn, and may be read when it is lost.
 	spared, failed int
+	next, end      int // the victims that it has taken and not begun with
 
 	now   instant
 	conns []Conn // of the victim
@@ -72,8 +84,8 @@ func (c *closer) run(ctx context.Context, res *TrimResult) {
 	exited, done := make(chan *closeWorker), make(chan struct{})
 	defer close(done)
 	workers := make(map[*closeWorker]watched)
-	start := func() {
-		w := new(closeWorker)
+	start := func(next, end int) {
+		w := &closeWorker{next: next, end: end}
 		work := func() {
 			c.work(ctx, w)
 			select {
@@ -91,7 +103,7 @@ func (c *closer) run(ctx context.Context, res *TrimResult) {
 		res.Failed += w.failed
 	}
 	for range min(len(c.closed), closeWorkers) {
-		start()
+		start(0, 0)
 	}
 	patience := closePatience
 	ended := ctx.Done()
@@ -121,7 +133,9 @@ func (c *closer) run(ctx context.Context, res *TrimResult) {
 				c.m.trims.hanging.Add(1)
 				res.Hanging++
 				if ctx.Err() == nil {
-					start()
+					start(w.next, w.end) // with what is left of the share
+				} else if w.next < w.end {
+					c.unfinished.Store(true)
 				}
 				// Where one hangs more may, and they must not hold up the trim for a
 				// second each sixteen.
@@ -155,14 +169,33 @@ func (c *closer) victim(i int) victim {
 }
 
 // finished reports whether every victim had its turn.
-func (c *closer) finished() bool { return int(c.next.Load()) >= len(c.closed) }
+func (c *closer) finished() bool { return int(c.next.Load()) >= len(c.closed) && !c.unfinished.Load() }
+
+// take returns a worker's next victim.
+func (c *closer) take(w *closeWorker) (i int, ok bool) {
+	if w.next == w.end {
+		w.end = int(c.next.Add(int64(c.share)))
+		w.next, w.end = w.end-c.share, min(w.end, len(c.closed))
+	}
+	if w.next >= w.end {
+		return 0, false
+	}
+	w.next++
+	return w.next - 1, true
+}
 
 // work closes victims until there are none, ctx ends, or the worker is given up.
 func (c *closer) work(ctx context.Context, w *closeWorker) {
 	w.now = c.planned
-	for ctx.Err() == nil && !c.m.closed.Load() {
-		i := int(c.next.Add(1)) - 1
-		if i >= len(c.closed) {
+	for {
+		if ctx.Err() != nil || c.m.closed.Load() {
+			if w.next < w.end {
+				c.unfinished.Store(true)
+			}
+			return
+		}
+		i, ok := c.take(w)
+		if !ok {
 			return
 		}
 		v := c.victim(i)
@@ -267,7 +300,7 @@ func (m *Manager) tryClose(conn Conn, why Reason) (err error) {
 func (m *Manager) claim(w *closeWorker, v *victim, policy *Policy, planned instant) NodeID {
 	w.conns = w.conns[:0]
 	var streams int32
-	if policy.ActiveBonus > 0 {
+	if addSaturating(v.key.score(), policy.ActiveBonus) > v.cut { // else streams can't save it
 		streams = m.streams(&v.key, v.conn)
 	}
 	r := m.table
