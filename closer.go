@@ -152,16 +152,21 @@ func (c *closer) run(ctx context.Context, res *TrimResult) {
 // victim is a peer to close.
 type victim struct {
 	key    key
-	conn   Conn // the first
 	reason Reason
 	cut    int
+	// conn is the peer's first connection, if streams can save it; else nil.
+	conn Conn
 }
 
 // victim returns the i-th victim of the plan.
 func (c *closer) victim(i int) victim {
 	for _, v := range c.plan.victims {
 		if i < len(v.keys) {
-			return victim{v.keys[i], c.conns[v.keys[i].conn], v.reason, v.cut}
+			found := victim{key: v.keys[i], reason: v.reason, cut: v.cut}
+			if addSaturating(found.key.score(), c.plan.policy.ActiveBonus) > v.cut {
+				found.conn = c.conns[found.key.conn]
+			}
+			return found
 		}
 		i -= len(v.keys)
 	}
@@ -300,7 +305,7 @@ func (m *Manager) tryClose(conn Conn, why Reason) (err error) {
 func (m *Manager) claim(w *closeWorker, v *victim, policy *Policy, planned instant) NodeID {
 	w.conns = w.conns[:0]
 	var streams int32
-	if addSaturating(v.key.score(), policy.ActiveBonus) > v.cut { // else streams can't save it
+	if v.conn != nil {
 		streams = m.streams(&v.key, v.conn)
 	}
 	r := m.table

@@ -57,7 +57,9 @@ func TestAVictimIsCheckedAgainJustBeforeItIsClosed(t *testing.T) {
 		"raised above the cut": {func(m *connmgr.Manager, _ *connmgrtest.Host, v *connmgrtest.Conn) {
 			m.TagPeer(v.RemotePeer(), "a", 1000)
 		}, true},
-		"raised to the cut": {func(m *connmgr.Manager, _ *connmgrtest.Host, v *connmgrtest.Conn) { m.TagPeer(v.RemotePeer(), "a", 100) }, false},
+		"raised to the cut": {func(m *connmgr.Manager, _ *connmgrtest.Host, v *connmgrtest.Conn) {
+			m.TagPeer(v.RemotePeer(), "a", 100)
+		}, false},
 		"raised, but still below those that stay": {func(m *connmgr.Manager, _ *connmgrtest.Host, v *connmgrtest.Conn) {
 			m.TagPeer(v.RemotePeer(), "a", 50)
 		}, false},

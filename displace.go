@@ -3,7 +3,6 @@ package connmgr
 import (
 	"cmp"
 	"errors"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -261,8 +260,8 @@ func (m *Manager) lowestInbound(n int) []PeerState {
 		policy, now := m.policy(), m.cfg.Clock.Now()
 		policy.GracePeriod = 0
 		p.begin(policy, now, TriggerNewcomer)
-		m.table.feed(p, m.table.instant(now), math.Inf(1))
-		for _, k := range p.firstInbound(wanted, m.look(p), m.table.idOf) {
+		m.table.feed(p, m.table.instant(now), nil, m.table.open())
+		for _, k := range p.firstInbound(wanted, m.look(&p.tally), m.table.idOf) {
 			found += int(k.conns)
 			if peer, ok := m.table.found(&k); ok && len(lowest) < n && !m.gater.trusts(peer.ID) {
 				lowest = append(lowest, peer)

@@ -270,10 +270,14 @@ type lane struct {
 	keys  []key
 	conns int // connections of all candidates together, those left out included
 	taken int // keys[:taken] have been taken
+	asked int // keys[:asked] have been asked for their streams, if anybody was
 	// bound is where the lane ends: who ranks behind it is not expected to go, and is left
 	// out. Nil means that it does not end.
-	bound   *key
-	leftOut bool // somebody was
+	bound *key
+	// candidates is how many are expected before the bound: if most of those that come
+	// first have streams, that is many more than will be taken.
+	candidates int
+	leftOut    bool // somebody was
 }
 
 // reset empties the lane, for about so many candidates before the bound. It lets go of
@@ -284,6 +288,9 @@ func (l *lane) reset(bound *key, candidates int) {
 		keys = nil
 	}
 	*l = lane{keys: slices.Grow(keys, candidates), bound: bound}
+	if bound != nil {
+		l.candidates = candidates
+	}
 }
 
 // rest returns the candidates that have not been taken, but for those left out.
@@ -356,28 +363,28 @@ func (l *lane) remove(drop func(*key) bool) {
 // go even without streams need not be asked.
 func (l *lane) take(o *order, target int, look look) []key {
 	l.taken = o.first(l.keys, target, true)
-	if look == nil {
+	if look == nil || l.taken == 0 {
 		return l.keys[:l.taken]
 	}
-	look(l.keys[:l.taken])
-	for asked := l.taken; ; {
-		inOrder := o.inOrder(l.keys[:asked])
-		if !inOrder { // some have streams
-			l.taken = o.first(l.keys[:asked], target, true)
-		}
-		if l.taken == 0 {
-			return nil
+	l.asked = l.taken
+	if likely := l.candidates * 3 / 4; likely > l.asked { // a bound has some room
+		l.asked += o.first(l.keys[l.asked:], likely-l.asked, false)
+	}
+	look(l.keys[:l.asked])
+	for {
+		if !o.inOrder(l.keys[:l.asked]) { // some have streams
+			l.taken = o.first(l.keys[:l.asked], target, true)
 		}
 		last := &l.keys[l.taken-1]
-		inQuestion := partition(l.keys[asked:], func(k *key) bool { return o.compare(k, last) < 0 })
+		inQuestion := partition(l.keys[l.asked:], func(k *key) bool { return o.compare(k, last) < 0 })
 		if inQuestion == 0 {
 			return l.keys[:l.taken]
 		}
 		// At most as many again as were asked so far.
-		batch := l.keys[asked : asked+inQuestion]
-		batch = batch[:o.first(batch, connsOf(l.keys[:asked]), false)]
+		batch := l.keys[l.asked : l.asked+inQuestion]
+		batch = batch[:o.first(batch, connsOf(l.keys[:l.asked]), false)]
 		look(batch)
-		asked += len(batch)
+		l.asked += len(batch)
 	}
 }
 

@@ -208,18 +208,17 @@ func (t *tally) join(other *tally) {
 }
 
 // boundAfter returns behind whom a sample of a crowd has so many connections, and some to
-// be on the safe side, and how many peers are before; nil and all of them if it does not
-// have so many.
-func (p *planner) boundAfter(conns int) (bound *key, before int) {
+// be on the safe side, and how many peers it takes to find out; nil and all of them if it
+// does not have so many.
+func (p *planner) boundAfter(conns int, look look) (bound *key, peers int) {
 	// How many a sample has of those that are meant varies by the root of their number.
 	conns += 4*int(math.Sqrt(float64(conns))) + 8
-	l, o := &p.sample.established, &order{}
+	l := &p.sample.established
 	if l.conns <= conns {
 		return nil, len(l.keys)
 	}
-	before = o.first(l.keys, conns, false)
-	last := *o.last(l.keys[:before])
-	return &last, before
+	taken := l.take(&order{}, conns, look)
+	return &taken[len(taken)-1], l.asked
 }
 
 // say notes the reason for a peer of a snapshot.

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 )
 
 // This file holds the one table of peers: everything known about a peer (tags,
@@ -28,9 +27,13 @@ import (
 
 const (
 	shardCount = 128 // a power of two
-	// A chunk fills an allocation of 2 KiB, a size class of Go's allocator.
-	recordsPerChunk = 2048 / int(unsafe.Sizeof(record{}))
+	// A chunk of records of 128 bytes fills an allocation of 2 KiB, a size class of Go's
+	// allocator.
+	recordsPerChunk = 16
 )
+
+// chunk is records side by side.
+type chunk [recordsPerChunk]record
 
 // instant is a moment in nanoseconds since the registry was made.
 type instant int64
@@ -160,7 +163,7 @@ type registryLimits struct {
 type shard struct {
 	mu     sync.Mutex
 	index  index
-	chunks [][]record
+	chunks []*chunk
 	used   ref // records handed out so far: those up to here exist
 	free   ref // first of the records given back
 	// created counts the records that came about; see record.generation.
@@ -284,7 +287,7 @@ func (s *shard) createLocked(id NodeID, hash uint32) *record {
 		s.free = s.at(i).next
 	} else {
 		if int(s.used) == len(s.chunks)*recordsPerChunk {
-			s.chunks = append(s.chunks, make([]record, recordsPerChunk))
+			s.chunks = append(s.chunks, new(chunk))
 		}
 		s.used++
 		i = s.used

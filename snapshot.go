@@ -17,11 +17,10 @@ import (
 // the table.
 const feedAtOnce = 8192
 
-// feed adds all peers with an open connection to a plan, but for those that rank so high
-// that even slack times as many as have to go would not reach them. Connections that are
-// being closed do not count, so that nothing is closed twice. Streams are left to look.
-func (r *registry) feed(p *planner, now instant, slack float64) {
-	bound, expected := r.guessBound(p, now, slack)
+// feed adds all peers with an open connection to a plan, but for those behind the bound;
+// about so many are expected before it. Connections that are being closed do not count, so
+// that nothing is closed twice. Streams are left to look.
+func (r *registry) feed(p *planner, now instant, bound *key, expected int) {
 	parts := max(1, min(runtime.GOMAXPROCS(0), r.open()/feedAtOnce, shardCount))
 	for len(p.parts) < parts-1 {
 		p.parts = append(p.parts, new(tally))
@@ -73,23 +72,23 @@ func (r *registry) feedShard(t *tally, i int, now instant) {
 // samples is how many peers guessBound looks at.
 const samples = 2048
 
-// guessBound looks at a few peers and guesses behind whom nobody has to go, and how many
-// are before, so that a trim need not keep everybody in mind. Nil means everybody. A bad
-// guess costs time, not correctness; see lane.enough.
-func (r *registry) guessBound(p *planner, now instant, slack float64) (bound *key, before int) {
-	open := r.open()
+// guessBound looks at a few peers and guesses behind whom nobody has to go, even if slack
+// times as many have to, and how many are before, so that a trim need not keep everybody
+// in mind. Nil means everybody. A bad guess costs time, not correctness; see lane.enough.
+func (m *Manager) guessBound(p *planner, now instant, slack int) (bound *key, before int) {
+	open := m.table.open()
 	every := open / samples
-	most := float64(open-p.policy.LowWater) * slack // connections that may have to go
-	if every < 4 || most > float64(open) || p.policy.OutboundFloor > 0 {
+	most := (open - p.policy.LowWater) * slack // connections that may have to go
+	if every < 4 || most > open || p.policy.OutboundFloor > 0 {
 		return nil, open
 	}
 	t := &p.sample
 	t.reset(p.policy, p.trigger, nil, samples)
 	skip := 0
-	for i := range r.shards {
-		skip = r.sampleShard(t, i, skip, every, now)
+	for i := range m.table.shards {
+		skip = m.table.sampleShard(t, i, skip, every, now)
 	}
-	bound, before = p.boundAfter(int(most) / every)
+	bound, before = p.boundAfter(most/every, m.look(t))
 	return bound, before * every
 }
 
@@ -135,16 +134,16 @@ func (f *peerFacts) addConn(slot *connSlot) {
 	f.trusted = f.trusted || slot.trusted
 }
 
-// look returns a function that sets the streams of a plan's candidates, by asking their
+// look returns a function that sets the streams of a tally's candidates, by asking their
 // connections, several at once.
-func (m *Manager) look(p *planner) look {
+func (m *Manager) look(t *tally) look {
 	return func(keys []key) {
 		const atOnce = 512
 		var next atomic.Int64
 		inParallel(max(1, min(runtime.GOMAXPROCS(0), len(keys)/atOnce)), func(int) {
 			for end := int(next.Add(atOnce)); end-atOnce < len(keys); end = int(next.Add(atOnce)) {
 				for i := end - atOnce; i < min(end, len(keys)); i++ {
-					keys[i].setStreams(p.policy, m.streams(&keys[i], p.conns[keys[i].conn]))
+					keys[i].setStreams(t.policy, m.streams(&keys[i], t.conns[keys[i].conn]))
 				}
 			}
 		})

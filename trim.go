@@ -268,12 +268,12 @@ func (m *Manager) refresh() (err error) {
 // than once, and asked for their streams.
 func (m *Manager) plan(p *planner, trigger Trigger) Plan {
 	policy, now := m.policy(), m.cfg.Clock.Now()
-	// Half as many candidates again as it takes are kept in mind, since some may have
-	// streams and stay. If that was not enough, more are.
-	for slack := 1.5; ; slack *= 4 {
+	for slack := 1; ; slack *= 4 {
 		p.begin(policy, now, trigger)
-		m.table.feed(p, m.table.instant(now), slack)
-		if plan, ok := p.finish(m.look(p), m.table.idOf); ok {
+		at := m.table.instant(now)
+		bound, expected := m.guessBound(p, at, slack)
+		m.table.feed(p, at, bound, expected)
+		if plan, ok := p.finish(m.look(&p.tally), m.table.idOf); ok {
 			return plan
 		}
 	}
