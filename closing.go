@@ -57,7 +57,7 @@ func (r *registry) markClosingLocked(s *shard, slot *connSlot) bool {
 	}
 	slot.phase = phaseClosing
 	s.counts.closing++
-	r.away.Add(1)
+	r.away.addTo(s.number, 1)
 	return true
 }
 
@@ -111,7 +111,7 @@ func (r *registry) endCloseLocked(s *shard, rec *record, conn Conn, err error, n
 			r.heads.remove(slot.direction)
 		}
 		slot.phase = uint32(now/instant(time.Second)) + 1
-		r.away.Add(-1)
+		r.away.addTo(s.number, -1)
 	default:
 		r.reopenLocked(s, slot)
 	}
@@ -144,7 +144,7 @@ func (r *registry) endCloseAt(at handle, conn Conn, err error, now instant) (clo
 // reopenLocked lets a connection that was to close count again.
 func (r *registry) reopenLocked(s *shard, slot *connSlot) {
 	if slot.phase >= phaseLeaving {
-		r.away.Add(-1)
+		r.away.addTo(s.number, -1)
 	} else {
 		r.heads.add(slot.direction)
 	}

@@ -3,6 +3,7 @@ package connmgr
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -194,20 +195,22 @@ type GateStats struct {
 }
 
 // gateCounts counts outcomes by checkpoint.
-type gateCounts [checkpoints][outcomes]atomic.Uint64
+type gateCounts [checkpoints]struct {
+	passed striped // by far the most
+	denied [outcomes]atomic.Uint64
+}
 
 func (c *gateCounts) fill(s *GateStats) {
 	s.Checks = make(map[Checkpoint]map[Outcome]uint64)
 	for cp := range c {
-		for o := range c[cp] {
-			n := c[cp][o].Load()
-			if n == 0 {
-				continue
-			}
-			if s.Checks[Checkpoint(cp)] == nil {
-				s.Checks[Checkpoint(cp)] = make(map[Outcome]uint64)
-			}
-			s.Checks[Checkpoint(cp)][Outcome(o)] = n
+		counts := make(map[Outcome]uint64)
+		counts[Passed] = uint64(c[cp].passed.sum())
+		for o := range c[cp].denied {
+			counts[Outcome(o)] += c[cp].denied[o].Load()
+		}
+		maps.DeleteFunc(counts, func(_ Outcome, n uint64) bool { return n == 0 })
+		if len(counts) > 0 {
+			s.Checks[Checkpoint(cp)] = counts
 		}
 	}
 }

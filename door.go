@@ -270,9 +270,9 @@ func (r *registry) arrive(peer NodeID, slot connSlot, perPeer int, count func() 
 		}
 	}
 	// Counted as away first, so that the number of open ones is never too high.
-	r.away.Add(1)
+	r.away.addTo(s.number, 1)
 	if outcome := count(); outcome != Passed {
-		r.away.Add(-1)
+		r.away.addTo(s.number, -1)
 		return outcome
 	}
 	if rec == nil {

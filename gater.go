@@ -222,10 +222,10 @@ func (g *Gater) refuse(cp Checkpoint, s *subject, r *refusal) *DeniedError {
 // answer counts what came of a check, and tells subscribers of a refusal.
 func (g *Gater) answer(cp Checkpoint, no *DeniedError) error {
 	if no == nil {
-		g.counts[cp][Passed].Add(1)
+		g.counts[cp].passed.add(1)
 		return nil
 	}
-	g.counts[cp][no.Outcome].Add(1)
+	g.counts[cp].denied[no.Outcome].Add(1)
 	g.m.events.publish(func() Event { return EventDenied{Err: no, At: g.m.cfg.Clock.Now()} })
 	return no
 }

@@ -20,7 +20,7 @@ func (m *Manager) Connected(peer NodeID, conn Conn) {
 		m.ignored.duplicate.Add(1)
 		return
 	}
-	if m.table.open() > m.limits.Load().HighWater {
+	if m.table.openAbove(m.limits.Load().HighWater) {
 		m.wake()
 	}
 }
@@ -135,7 +135,7 @@ func (r *registry) arriveLocked(s *shard, slot *connSlot, now instant) bool {
 	}
 	slot.phase, slot.opened = phaseOpen, now
 	s.counts.arriving--
-	r.away.Add(-1)
+	r.away.addTo(s.number, -1)
 	return true
 }
 
@@ -168,15 +168,15 @@ func (r *registry) disconnectIf(peer NodeID, conn Conn, may func(*connSlot) bool
 		r.heads.remove(slot.direction)
 	case phaseArriving:
 		s.counts.arriving--
-		r.away.Add(-1)
+		r.away.addTo(s.number, -1)
 		r.heads.remove(slot.direction)
 	case phaseClosing:
 		s.counts.closing--
-		r.away.Add(-1)
+		r.away.addTo(s.number, -1)
 		r.heads.remove(slot.direction)
 	case phaseLeaving: // its place is a newcomer's
 		s.counts.closing--
-		r.away.Add(-1)
+		r.away.addTo(s.number, -1)
 	default: // its place is free already, or a newcomer's
 		s.counts.closing--
 	}

@@ -144,7 +144,7 @@ type registry struct {
 	// heads is the number of connections that have a place, and away the number of
 	// those of them that are not open; see closing.go.
 	heads headcount
-	away  atomic.Int64
+	away  striped
 	// idle is the number of idle peers. After each change that can raise it,
 	// forgetIdle brings it back to the limit.
 	idle   atomic.Int64
@@ -161,6 +161,7 @@ type registryLimits struct {
 
 // shard is a part of the table. mu guards all fields after it.
 type shard struct {
+	number int // which of the shards it is
 	mu     sync.Mutex
 	index  index
 	chunks []*chunk
@@ -205,6 +206,7 @@ func newRegistry(cfg *Config) *registry {
 		},
 	}
 	for i := range r.shards {
+		r.shards[i].number = i
 		r.shards[i].idleSince.Store(nobodyIdle)
 	}
 	return r
@@ -224,7 +226,11 @@ func (r *registry) time(at instant) time.Time   { return r.epoch.Add(time.Durati
 
 // open returns the number of open connections. It is read in two steps, while others
 // come and go.
-func (r *registry) open() int { return max(0, r.heads.all()-int(r.away.Load())) }
+func (r *registry) open() int { return max(0, r.heads.all()-int(r.away.sum())) }
+
+// openAbove reports whether there are more open connections than that. It is cheap as
+// long as there are not.
+func (r *registry) openAbove(limit int) bool { return r.heads.all() > limit && r.open() > limit }
 
 // place returns the shard of an ID, and its hash in the shard's index.
 func (r *registry) place(id NodeID) (*shard, uint32) {
