@@ -125,6 +125,9 @@ func (o *order) hash(k *key) {
 // pivots that a stranger could make bad ones: each round uses up eight bits, and after
 // at most 32 rounds there are none left.
 func (o *order) first(keys []key, target int, sorted bool) int {
+	if !sorted && connsOf(keys) <= target {
+		return len(keys)
+	}
 	n, _ := o.firstBy(byScore, keys, target, sorted)
 	return n
 }
@@ -362,19 +365,19 @@ func (l *lane) remove(drop func(*key) bool) {
 // then are in question, and these are asked next. Whoever ranks behind the last one to
 // go even without streams need not be asked.
 func (l *lane) take(o *order, target int, look look) []key {
-	l.taken = o.first(l.keys, target, true)
-	if look == nil || l.taken == 0 {
+	if look == nil || len(l.keys) == 0 {
+		l.taken = o.first(l.keys, target, true)
 		return l.keys[:l.taken]
 	}
-	l.asked = l.taken
-	if likely := l.candidates * 3 / 4; likely > l.asked { // a bound has some room
-		l.asked += o.first(l.keys[l.asked:], likely-l.asked, false)
-	}
+	likely := max(target, l.candidates*3/4) // there is some room before a bound
+	l.asked = o.first(l.keys, likely, likely == target)
 	look(l.keys[:l.asked])
 	for {
-		if !o.inOrder(l.keys[:l.asked]) { // some have streams
+		l.taken = l.asked
+		if likely > target || !o.inOrder(l.keys[:l.asked]) { // some have streams
 			l.taken = o.first(l.keys[:l.asked], target, true)
 		}
+		likely = math.MaxInt // and from now on so it is
 		last := &l.keys[l.taken-1]
 		inQuestion := partition(l.keys[l.asked:], func(k *key) bool { return o.compare(k, last) < 0 })
 		if inQuestion == 0 {
