@@ -69,44 +69,6 @@ func (r *registry) feedShard(t *tally, i int, now instant) {
 	}
 }
 
-// samples is how many peers guessBound looks at.
-const samples = 2048
-
-// guessBound looks at a few peers and guesses behind whom nobody has to go, even if slack
-// times as many have to, and how many are before, so that a trim need not keep everybody
-// in mind. Nil means everybody. A bad guess costs time, not correctness; see lane.enough.
-func (m *Manager) guessBound(p *planner, now instant, slack int) (bound *key, before int) {
-	open := m.table.open()
-	every := open / samples
-	most := (open - p.policy.LowWater) * slack // connections that may have to go
-	if every < 4 || most > open || p.policy.OutboundFloor > 0 {
-		return nil, open
-	}
-	t := &p.sample
-	t.reset(p.policy, p.trigger, nil, samples)
-	skip := 0
-	for i := range m.table.shards {
-		skip = m.table.sampleShard(t, i, skip, every, now)
-	}
-	bound, before = p.boundAfter(most/every, m.look(t))
-	return bound, before * every
-}
-
-// sampleShard adds every so-manieth peer of a shard to a tally, after skipping some. It
-// returns how many to skip in the next one.
-func (r *registry) sampleShard(t *tally, i, skip, every int, now instant) int {
-	s := &r.shards[i]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var f peerFacts
-	for ; skip < int(s.used); skip += every {
-		if rec := s.at(ref(skip + 1)); rec.state == recordConnected && r.factsLocked(s, rec, now, &f) {
-			t.add(&f)
-		}
-	}
-	return skip - int(s.used)
-}
-
 // factsLocked fills in what the rules look at in a peer, but for the streams, and
 // reports whether it has an open connection.
 func (r *registry) factsLocked(s *shard, rec *record, now instant, f *peerFacts) bool {
