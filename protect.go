@@ -28,6 +28,7 @@ func (s *ProtectStore) Protect(peer NodeID, tag string) {
 		held := &rec.needRare().protections
 		if len(*held) == 0 {
 			sh.counts.protected++
+			sh.protected.add(rec.hash, sh.refLocked(rec))
 		}
 		if !slices.Contains(*held, name) {
 			*held = append(*held, name)
@@ -54,6 +55,7 @@ func (s *ProtectStore) Unprotect(peer NodeID, tag string) (protected bool) {
 	}
 	*held = nil
 	sh.counts.protected--
+	sh.protected.remove(rec.hash, sh.refLocked(rec))
 	rec.trimRare()
 	s.table.settleLocked(sh, rec, now)
 	return false
@@ -61,9 +63,9 @@ func (s *ProtectStore) Unprotect(peer NodeID, tag string) (protected bool) {
 
 // IsProtected reports whether a peer is protected under any tag.
 func (s *ProtectStore) IsProtected(peer NodeID) bool {
-	sh, rec := s.table.lock(peer)
+	sh, rec := s.table.lockProtected(peer)
 	defer sh.mu.Unlock()
-	return rec != nil && rec.isProtected()
+	return rec != nil
 }
 
 // Protections returns the view of the table that the seed calls the protect store.
@@ -86,9 +88,17 @@ func (m *Manager) IsProtected(peer NodeID, tag string) bool {
 	if tag == "" {
 		return (&ProtectStore{m.table}).IsProtected(peer)
 	}
-	s, rec := m.table.lock(peer)
+	s, rec := m.table.lockProtected(peer)
 	defer s.mu.Unlock()
-	return rec != nil && rec.isProtected() && slices.Contains(rec.rare.protections, unique.Make(tag))
+	return rec != nil && slices.Contains(rec.rare.protections, unique.Make(tag))
+}
+
+// lockProtected is lock for those who ask for protected peers only. These are few, so
+// their index is small and most answers need no look at a record.
+func (r *registry) lockProtected(id NodeID) (*shard, *record) {
+	s, hash := r.place(id)
+	s.mu.Lock()
+	return s, s.findIn(&s.protected, id, hash)
 }
 
 func (rec *record) isProtected() bool { return rec.rare != nil && len(rec.rare.protections) > 0 }

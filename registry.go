@@ -78,9 +78,11 @@ type shard struct {
 	number int // which of the shards it is
 	mu     sync.Mutex
 	index  index
-	chunks []*chunk
-	used   ref // records handed out so far: those up to here exist
-	free   ref // first of the records given back
+	// protected is the part of the index that protected peers are in.
+	protected index
+	chunks    []*chunk
+	used      ref // records handed out so far: those up to here exist
+	free      ref // first of the records given back
 	// created counts the records that came about; see record.generation.
 	created uint16
 	// idle is the idle peers, the one idle the longest first.
@@ -189,8 +191,10 @@ func (s *shard) at(i ref) *record {
 	return &s.chunks[i/ref(recordsPerChunk)][i%ref(recordsPerChunk)]
 }
 
-func (s *shard) findLocked(id NodeID, hash uint32) *record {
-	for i, place := s.index.next(hash, hash); i != 0; i, place = s.index.next(hash, place) {
+func (s *shard) findLocked(id NodeID, hash uint32) *record { return s.findIn(&s.index, id, hash) }
+
+func (s *shard) findIn(x *index, id NodeID, hash uint32) *record {
+	for i, place := x.next(hash, hash); i != 0; i, place = x.next(hash, place) {
 		if rec := s.at(i); rec.id == id {
 			return rec
 		}
