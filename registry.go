@@ -55,13 +55,17 @@ type registry struct {
 	clock  Clock
 	epoch  time.Time
 	limits registryLimits
+
+	_ [64]byte // who reads the fields above does not wait for those who change what follows
 	// heads is the number of connections that have a place, and away the number of
 	// those of them that are not open; see closing.go.
 	heads headcount
+	_     [64]byte
 	away  striped
 	// idle is the number of idle peers. After each change that can raise it,
 	// forgetIdle brings it back to the limit.
 	idle   atomic.Int64
+	_      [64]byte
 	shards [shardCount]shard
 }
 

@@ -52,21 +52,34 @@ func inParallel(n int, f func(int)) {
 	all.Wait()
 }
 
+// chunksAtOnce is how many chunks are read before others get the shard's lock: about
+// 1,000 peers, some ten microseconds.
+const chunksAtOnce = 64
+
+// feedShard adds the peers of a shard to a tally. Who comes or goes meanwhile may be in
+// there or not.
 func (r *registry) feedShard(t *tally, i int, now instant) {
+	for from, more := 0, true; more; from += chunksAtOnce {
+		more = r.feedChunks(t, i, from, now)
+	}
+}
+
+// feedChunks adds some of a shard's peers, and reports whether there are more.
+func (r *registry) feedChunks(t *tally, i, from int, now instant) (more bool) {
 	s := &r.shards[i]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := ref(0)
+	to := min(from+chunksAtOnce, len(s.chunks))
 	var f peerFacts
-	for _, chunk := range s.chunks {
-		for j := range chunk {
-			n++
-			if rec := &chunk[j]; rec.state == recordConnected && r.factsLocked(s, rec, now, &f) {
-				f.at = rec.handle(i, n)
+	for c := from; c < to; c++ {
+		for j := range s.chunks[c] {
+			if rec := &s.chunks[c][j]; rec.state == recordConnected && r.factsLocked(s, rec, now, &f) {
+				f.at = rec.handle(i, ref(c*recordsPerChunk+j+1))
 				t.add(&f)
 			}
 		}
 	}
+	return to < len(s.chunks)
 }
 
 // factsLocked fills in what the rules look at in a peer, but for the streams, and
