@@ -65,6 +65,8 @@ type closeWorker struct {
 
 	now   instant
 	conns []Conn // of the victim
+
+	_ [128]byte // keeps the next worker's turn off these cache lines
 }
 
 const workerLost = -1

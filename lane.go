@@ -85,8 +85,9 @@ func (l *lane) enough(target int) bool {
 	if connsOf(taken) < target {
 		return false
 	}
-	o := order{}                                                  // hashes are left aside: whoever is like the bound in all else is in
-	return l.taken == 0 || o.compare(o.last(taken), l.bound) <= 0 // else it has streams
+	// Hashes are left aside: whoever is like the bound in all else is in.
+	o := order{}
+	return len(taken) == 0 || o.compare(o.last(taken), l.bound) <= 0 // else it has streams
 }
 
 // remove takes out the keys for which drop holds.
@@ -109,15 +110,11 @@ func (l *lane) take(o *order, target int, look look) []key {
 		l.taken = o.first(l.keys, target, true)
 		return l.keys[:l.taken]
 	}
-	likely := max(target, l.candidates*3/4) // there is some room before a bound
-	l.asked = o.first(l.keys, likely, likely == target)
+	// There is some room before a bound, so not quite all are likely to be asked.
+	l.asked = o.first(l.keys, max(target, l.candidates*3/4), false)
 	look(l.keys[:l.asked])
 	for {
-		l.taken = l.asked
-		if likely > target || !o.inOrder(l.keys[:l.asked]) { // some have streams
-			l.taken = o.first(l.keys[:l.asked], target, true)
-		}
-		likely = math.MaxInt // and from now on so it is
+		l.taken = o.first(l.keys[:l.asked], target, true)
 		last := &l.keys[l.taken-1]
 		inQuestion := partition(l.keys[l.asked:], func(k *key) bool { return o.compare(k, last) < 0 })
 		if inQuestion == 0 {

@@ -247,15 +247,6 @@ func (o *order) insertionSort(keys []key) {
 	}
 }
 
-func (o *order) inOrder(keys []key) bool {
-	for i := 1; i < len(keys); i++ {
-		if o.compare(&keys[i-1], &keys[i]) > 0 {
-			return false
-		}
-	}
-	return true
-}
-
 // last returns the key that comes last.
 func (o *order) last(keys []key) *key {
 	last := &keys[0]
