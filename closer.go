@@ -23,33 +23,20 @@ const (
 	closePatience = time.Second
 )
 
-// maxShare is how many victims a worker takes at a time, if there are plenty. More than one,
-// since what several processors write to side by side is slow for all of them.
-const maxShare = 16
-
 // closer carries out one plan.
 type closer struct {
 	m    *Manager
 	plan *Plan
-	// conns is the first connection of each victim, by key.conn.
-	conns []Conn
 	// planned is the time of the plan.
 	planned instant
-	next    atomic.Int64 // the next victim that no worker has
-	share   int          // how many a worker takes at a time
-	// unfinished says that some victims did not have their turn.
-	unfinished atomic.Bool
+	next    atomic.Int64 // the next victim
 	// closed is what came of each victim. Conns is 0 for one that was not closed, or has
 	// not been yet.
 	closed []Verdict
 }
 
-func newCloser(m *Manager, plan *Plan, conns []Conn) *closer {
-	n := plan.Closes()
-	return &closer{
-		m: m, plan: plan, conns: conns, planned: m.table.instant(plan.At), closed: make([]Verdict, n),
-		share: max(1, min(n/(8*closeWorkers), maxShare)),
-	}
+func newCloser(m *Manager, plan *Plan) *closer {
+	return &closer{m: m, plan: plan, planned: m.table.instant(plan.At), closed: make([]Verdict, plan.Closes())}
 }
 
 // closeWorker closes one victim after another.
@@ -59,9 +46,8 @@ type closeWorker struct {
 	// worker must not touch the plan and the closer: their memory may serve the next trim
 	// already.
 	turn atomic.Int64
-	// These belong to the worker during a turn, and may be read when it is lost.
+	// The worker changes these between turns, so they can be read when it is lost in one.
 	spared, failed int
-	next, end      int // the victims that it has taken and not begun with
 
 	now   instant
 	conns []Conn // of the victim
@@ -86,8 +72,8 @@ func (c *closer) run(ctx context.Context, res *TrimResult) {
 	exited, done := make(chan *closeWorker), make(chan struct{})
 	defer close(done)
 	workers := make(map[*closeWorker]watched)
-	start := func(next, end int) {
-		w := &closeWorker{next: next, end: end}
+	start := func() {
+		w := new(closeWorker)
 		work := func() {
 			c.work(ctx, w)
 			select {
@@ -105,7 +91,7 @@ func (c *closer) run(ctx context.Context, res *TrimResult) {
 		res.Failed += w.failed
 	}
 	for range min(len(c.closed), closeWorkers) {
-		start(0, 0)
+		start()
 	}
 	patience := closePatience
 	ended := ctx.Done()
@@ -135,9 +121,7 @@ func (c *closer) run(ctx context.Context, res *TrimResult) {
 				c.m.trims.hanging.Add(1)
 				res.Hanging++
 				if ctx.Err() == nil {
-					start(w.next, w.end) // with what is left of the share
-				} else if w.next < w.end {
-					c.unfinished.Store(true)
+					start()
 				}
 				// Where one hangs more may, and they must not hold up the trim for a
 				// second each sixteen.
@@ -156,19 +140,13 @@ type victim struct {
 	key    key
 	reason Reason
 	cut    int
-	// conn is the peer's first connection, if streams can save it; else nil.
-	conn Conn
 }
 
 // victim returns the i-th victim of the plan.
 func (c *closer) victim(i int) victim {
 	for _, v := range c.plan.victims {
 		if i < len(v.keys) {
-			found := victim{key: v.keys[i], reason: v.reason, cut: v.cut}
-			if addSaturating(found.key.score(), c.plan.policy.ActiveBonus) > v.cut {
-				found.conn = c.conns[found.key.conn]
-			}
-			return found
+			return victim{key: v.keys[i], reason: v.reason, cut: v.cut}
 		}
 		i -= len(v.keys)
 	}
@@ -176,33 +154,14 @@ func (c *closer) victim(i int) victim {
 }
 
 // finished reports whether every victim had its turn.
-func (c *closer) finished() bool { return int(c.next.Load()) >= len(c.closed) && !c.unfinished.Load() }
-
-// take returns a worker's next victim.
-func (c *closer) take(w *closeWorker) (i int, ok bool) {
-	if w.next == w.end {
-		w.end = int(c.next.Add(int64(c.share)))
-		w.next, w.end = w.end-c.share, min(w.end, len(c.closed))
-	}
-	if w.next >= w.end {
-		return 0, false
-	}
-	w.next++
-	return w.next - 1, true
-}
+func (c *closer) finished() bool { return int(c.next.Load()) >= len(c.closed) }
 
 // work closes victims until there are none, ctx ends, or the worker is given up.
 func (c *closer) work(ctx context.Context, w *closeWorker) {
 	w.now = c.planned
-	for {
-		if ctx.Err() != nil || c.m.closed.Load() {
-			if w.next < w.end {
-				c.unfinished.Store(true)
-			}
-			return
-		}
-		i, ok := c.take(w)
-		if !ok {
+	for ctx.Err() == nil && !c.m.closed.Load() {
+		i := int(c.next.Add(1)) - 1
+		if i >= len(c.closed) {
 			return
 		}
 		v := c.victim(i)
@@ -303,26 +262,41 @@ func (m *Manager) tryClose(conn Conn, why Reason) (err error) {
 
 // claim looks at a victim once more, marks its connections as closing, and returns its
 // ID. There are none if the peer has left (it may have come back, and is new then), was
-// protected since the plan was made, or has risen above the cut.
+// protected since the plan was made, or has risen above the cut. Its connections are asked
+// for their streams only if these can save it.
 func (m *Manager) claim(w *closeWorker, v *victim, policy *Policy, planned instant) NodeID {
-	w.conns = w.conns[:0]
-	var streams int32
-	if v.conn != nil {
-		streams = m.streams(&v.key, v.conn)
+	id, ask := m.claimWith(w, v, policy, planned, nil)
+	if ask {
+		streams := m.countStreams(w.conns...)
+		id, _ = m.claimWith(w, v, policy, planned, &streams)
 	}
+	return id
+}
+
+// claimWith is claim for a victim that has so many streams. If that is not known and
+// matters, it only returns the connections to ask.
+func (m *Manager) claimWith(w *closeWorker, v *victim, policy *Policy, planned instant, streams *int32) (id NodeID, ask bool) {
+	w.conns = w.conns[:0]
 	r := m.table
 	s, rec := r.lockHandle(v.key.at)
 	defer s.mu.Unlock()
 	if rec == nil || rec.state != recordConnected {
-		return ""
+		return "", false
 	}
 	var f peerFacts
 	r.factsLocked(s, rec, w.now, &f)
-	f.streams = streams
-	if rec.since == planned-instant(v.key.age()) && (!f.protected || v.reason == ClosedForcedProtected) && f.score(policy) <= v.cut {
+	if streams != nil {
+		f.streams = *streams
+	}
+	switch score := f.score(policy); {
+	case rec.since != planned-instant(v.key.age()), f.protected && v.reason != ClosedForcedProtected, score > v.cut:
+	case streams == nil && addSaturating(score, policy.ActiveBonus) > v.cut:
+		ask = true
+		w.conns = rec.openConns(w.conns)
+	default:
 		w.conns = r.beginCloseLocked(s, rec, w.conns)
 	}
-	return rec.id
+	return rec.id, ask
 }
 
 func (m *Manager) publishClosed(v Verdict, t Trigger) {

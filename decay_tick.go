@@ -71,7 +71,7 @@ func (m *Manager) decayTick(now instant) {
 			if m.closed.Load() {
 				return
 			}
-			m.decayShard(i, due)
+			m.decayShard(&m.table.shards[i], due)
 		}
 	}
 }
@@ -87,8 +87,7 @@ type visit struct {
 
 // decayShard decays the due values of one shard: read under the lock, decide
 // without it, store under it. A value that changed in between is decided anew.
-func (m *Manager) decayShard(i int, due map[*DecayingTag]instant) {
-	s := &m.table.shards[i]
+func (m *Manager) decayShard(s *shard, due map[*DecayingTag]instant) {
 	var visits []visit
 	s.mu.Lock()
 	for ref, rec := range s.recordsLocked {
@@ -96,7 +95,7 @@ func (m *Manager) decayShard(i int, due map[*DecayingTag]instant) {
 			e := rec.rare.decaying[j]
 			// A value that came after the interval ended belongs to the next one.
 			if at, ok := due[e.tag]; ok && e.added < at {
-				visits = append(visits, visit{at: rec.handle(i, ref), peer: rec.id, entry: e})
+				visits = append(visits, visit{at: s.handle(ref, rec), peer: rec.id, entry: e})
 			}
 		}
 	}

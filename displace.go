@@ -125,9 +125,10 @@ func (m *Manager) newcomer(id NodeID) PeerState {
 	defer s.mu.Unlock()
 	state := PeerState{ID: id, Since: m.table.time(now), Conns: 1}
 	if rec != nil {
-		state.TagSum, state.Protected = rec.sum, rec.isProtected()
-		// But one more connection is as young as any.
-		state.Outbound = m.table.peerStateLocked(s, rec, now).Outbound
+		var f peerFacts
+		m.table.factsLocked(s, rec, now, &f)
+		state.TagSum, state.Protected = f.tagSum, rec.isProtected()
+		state.Outbound = f.outbound // but one more connection is as young as any
 	}
 	return state
 }

@@ -1,9 +1,6 @@
 package connmgr
 
-import (
-	"math"
-	"slices"
-)
+import "math"
 
 // This file keeps the candidates of a plan: no more of them than may have to go, and
 // with as few questions about their streams as it takes.
@@ -23,14 +20,9 @@ type lane struct {
 	leftOut    bool // somebody was
 }
 
-// reset empties the lane, for about so many candidates before the bound. It lets go of
-// memory that is far too much.
+// reset empties the lane, for about so many candidates before the bound.
 func (l *lane) reset(bound *key, candidates int) {
-	keys := l.keys[:0]
-	if cap(keys) > 4*max(len(l.keys), candidates)+1024 {
-		keys = nil
-	}
-	*l = lane{keys: slices.Grow(keys, candidates), bound: bound}
+	*l = lane{keys: emptied(l.keys, candidates), bound: bound}
 	if bound != nil {
 		l.candidates = candidates
 	}
@@ -110,7 +102,8 @@ func (l *lane) take(o *order, target int, look look) []key {
 		l.taken = o.first(l.keys, target, true)
 		return l.keys[:l.taken]
 	}
-	// There is some room before a bound, so not quite all are likely to be asked.
+	// There is some room before a bound, so not quite all are likely to be asked. (As a
+	// guess goes, a peer is a connection.)
 	l.asked = o.first(l.keys, max(target, l.candidates*3/4), false)
 	look(l.keys[:l.asked])
 	for {

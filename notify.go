@@ -149,10 +149,15 @@ func (r *registry) disconnect(peer NodeID, conn Conn) (known, reported bool) {
 func (r *registry) disconnectIf(peer NodeID, conn Conn, may func(*connSlot) bool) (known, reported bool) {
 	defer r.forgetIdle()
 	var now instant
-	if r.limits.retention > 0 { // else nothing is kept that would need a date
+	if r.limits.retention > 0 { // else little is kept that would need a date
 		now = r.now()
 	}
 	s, rec := r.lock(peer)
+	if rec != nil && rec.isProtected() && now == 0 { // it is kept, and needs a date after all
+		s.mu.Unlock()
+		now = r.now()
+		s, rec = r.lock(peer)
+	}
 	defer s.mu.Unlock()
 	if rec == nil {
 		return false, false

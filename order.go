@@ -183,7 +183,8 @@ func countFirst(keys []key, target int) (n, conns int) {
 	return n, conns
 }
 
-// spread returns the lowest and the highest value of a word.
+// spread returns the lowest and the highest value of a word. (word&3 is word, and tells
+// the compiler that no bounds have to be checked.)
 func (o *order) spread(word int, keys []key) (low, high uint64) {
 	if word == byHash {
 		for i := range keys {

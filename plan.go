@@ -1,6 +1,9 @@
 package connmgr
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // This file decides who stays and who goes; it never acts. Values in, value
 // out: no locks, no clock, no goroutines, no randomness but the key in the
@@ -82,6 +85,7 @@ func PlanTrim(policy Policy, snapshot Snapshot, now time.Time, trigger Trigger) 
 // planSnapshot is PlanTrim. With a look, the snapshot's streams are not looked at.
 func (p *planner) planSnapshot(policy *Policy, peers Snapshot, now time.Time, trigger Trigger, look look) Plan {
 	p.begin(policy, now, trigger)
+	p.reset(policy, trigger, nil, len(peers))
 	p.reasons = resize(p.reasons, len(peers))
 	for i := range peers {
 		facts := peers[i].facts(now)
@@ -102,8 +106,8 @@ func (p *planner) planSnapshot(policy *Policy, peers Snapshot, now time.Time, tr
 type planner struct {
 	tally
 	now     time.Time
-	parts   []*tally // see feed
-	sample  tally    // likewise
+	parts   []*tally // see registry.feed
+	sample  tally    // see sample.go
 	dialled lane     // see spareOutbound
 	// spared says that somebody stays for its outbound connections.
 	spared  bool
@@ -124,10 +128,17 @@ type victims struct {
 // alone that may have to go.
 type look func([]key)
 
-// begin begins a plan.
+// begin begins a plan; the tally has to be reset as well.
 func (p *planner) begin(policy *Policy, now time.Time, trigger Trigger) {
-	p.now, p.spared, p.victims = now, false, p.victims[:0]
-	p.reset(policy, trigger, nil, 0)
+	p.policy, p.trigger, p.now = policy, trigger, now
+	p.spared, p.victims = false, p.victims[:0]
+}
+
+// release lets go of connections, so that those gone can be collected.
+func (p *planner) release() {
+	for _, t := range append(p.parts, &p.tally, &p.sample) {
+		clear(t.conns[:cap(t.conns)])
+	}
 }
 
 // finish makes the plan. id returns the ID of a peer. It reports false if it needs some
@@ -267,6 +278,15 @@ func (p *Plan) explainShortfall(missed int, protected, spared bool) {
 	if p.Shortfall > 0 && spared {
 		p.Cause |= CauseOutbound
 	}
+}
+
+// emptied returns s without its elements, with room for n. It lets go of memory that is
+// far too much.
+func emptied[T any](s []T, n int) []T {
+	if cap(s) > 4*max(len(s), n)+1024 {
+		s = nil
+	}
+	return slices.Grow(s[:0], n)
 }
 
 // resize returns s with length n, its contents unspecified. It lets go of memory

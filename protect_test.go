@@ -2,6 +2,7 @@ package connmgr_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -149,5 +150,32 @@ func TestProtectedPeersAreCounted(t *testing.T) {
 	all.Wait()
 	if s := m.Stats(); s.ProtectedPeers != 75 || s.Peers != 50 {
 		t.Errorf("%d protected, %d connected; want 75, 50", s.ProtectedPeers, s.Peers)
+	}
+}
+
+// Who is protected is looked up apart from all else about a peer, and must not disagree
+// with it.
+func TestProtectionsOfManyPeersComeAndGo(t *testing.T) {
+	m := newManager(t, spacious())
+	random := rand.New(rand.NewPCG(1, 2))
+	protected := make(map[connmgr.NodeID]bool)
+	for range 20_000 {
+		p := peerID(random.IntN(2000))
+		if random.IntN(3) == 0 {
+			m.Protect(p, "x")
+			protected[p] = true
+		} else {
+			m.Unprotect(p, "x")
+			delete(protected, p)
+		}
+	}
+	for i := range 2000 {
+		p := peerID(i)
+		if got := m.IsProtected(p, ""); got != protected[p] || m.IsProtected(p, "x") != got || m.IsProtected(p, "y") {
+			t.Fatalf("%v is protected: %v, want %v", p, got, protected[p])
+		}
+	}
+	if got := m.Stats().ProtectedPeers; got != len(protected) {
+		t.Errorf("%d peers are protected, want %d", got, len(protected))
 	}
 }

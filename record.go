@@ -5,7 +5,8 @@ package connmgr
 // record is everything about one peer. It exists as long as one of these holds:
 // it has a connection, it is protected, or it is in its shard's idle list.
 //
-// It fills two cache lines of 64 bytes. A trim looks at the second one only.
+// It fills two cache lines of 64 bytes. A trim looks only at the second one of a peer that
+// stays.
 type record struct {
 	id   NodeID
 	tags tagSet
@@ -34,10 +35,6 @@ type record struct {
 // has seen it before. It is good for as long as the record is the same peer's. It is its
 // ref, the number of its shard and its generation, in one number since plans copy many.
 type handle uint64
-
-func (rec *record) handle(shard int, i ref) handle {
-	return handle(i) | handle(shard)<<32 | handle(rec.generation)<<48
-}
 
 func (h handle) ref() ref           { return ref(h) }
 func (h handle) shard() int         { return int(uint16(h >> 32)) }

@@ -25,15 +25,16 @@ import (
 // side in chunks: a trim reads them all, and reading memory in order is what makes
 // that fast.
 
-const (
-	shardCount = 128 // a power of two
-	// A chunk of records of 128 bytes fills an allocation of 2 KiB, a size class of Go's
-	// allocator.
-	recordsPerChunk = 16
-)
+const shardCount = 128 // a power of two
 
-// chunk is records side by side.
-type chunk [recordsPerChunk]record
+// chunk is records side by side. With the 8 bytes that Go puts in front of it, the first
+// record begins a cache line, and all of it takes 2 KiB, a size class of Go's allocator.
+type chunk struct {
+	_       [56]byte
+	records [recordsPerChunk]record
+}
+
+const recordsPerChunk = 15
 
 // instant is a moment in nanoseconds since the registry was made.
 type instant int64
@@ -192,7 +193,7 @@ func (s *shard) handledLocked(h handle) *record {
 
 func (s *shard) at(i ref) *record {
 	i--
-	return &s.chunks[i/ref(recordsPerChunk)][i%ref(recordsPerChunk)]
+	return &s.chunks[i/recordsPerChunk].records[i%recordsPerChunk]
 }
 
 func (s *shard) findLocked(id NodeID, hash uint32) *record { return s.findIn(&s.index, id, hash) }
@@ -204,6 +205,11 @@ func (s *shard) findIn(x *index, id NodeID, hash uint32) *record {
 		}
 	}
 	return nil
+}
+
+// handle returns the handle of one of the shard's records.
+func (s *shard) handle(i ref, rec *record) handle {
+	return handle(i) | handle(s.number)<<32 | handle(rec.generation)<<48
 }
 
 // createLocked returns a new record for a peer that has none in the shard. The caller
@@ -328,9 +334,9 @@ func (r *registry) eachShardLocked(yield func(*shard) bool) {
 func (s *shard) recordsLocked(yield func(ref, *record) bool) {
 	i := ref(0)
 	for _, chunk := range s.chunks {
-		for j := range chunk {
+		for j := range chunk.records {
 			i++
-			if rec := &chunk[j]; rec.state != recordFree && !yield(i, rec) {
+			if rec := &chunk.records[j]; rec.state != recordFree && !yield(i, rec) {
 				return
 			}
 		}

@@ -286,3 +286,17 @@ func TestMaxIdlePeersZeroRemembersNobody(t *testing.T) {
 		t.Errorf("IdlePeers = %d, want 0", s.IdlePeers)
 	}
 }
+
+func TestAProtectedPeerThatLeavesIsDatedThoughNoTagsAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, host := newNode(t, connmgr.Config{TagRetention: connmgr.Zero})
+		c := host.Connect("friend")
+		m.Protect("friend", "x")
+		advance(2 * time.Hour)
+		c.Drop()
+		synctest.Wait()
+		if info, known := m.PeerInfo("friend"); !known || !info.FirstSeen.Equal(time.Now()) {
+			t.Errorf("remembered %v since %v, want since it left, %v", known, info.FirstSeen, time.Now())
+		}
+	})
+}

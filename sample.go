@@ -15,7 +15,7 @@ const samples = 2048
 func (m *Manager) guessBound(p *planner, now instant, slack int) (bound *key, before int) {
 	open := m.table.open()
 	every := open / samples
-	most := (open - p.policy.LowWater) * slack // connections that may have to go
+	most := max(0, open-p.policy.LowWater) * slack // connections that may have to go
 	if every < 4 || most > open || p.policy.OutboundFloor > 0 {
 		return nil, open
 	}
@@ -23,7 +23,7 @@ func (m *Manager) guessBound(p *planner, now instant, slack int) (bound *key, be
 	t.reset(p.policy, p.trigger, nil, samples)
 	skip := 0
 	for i := range m.table.shards {
-		skip = m.table.sampleShard(t, i, skip, every, now)
+		skip = m.table.sampleShard(t, &m.table.shards[i], skip, every, now)
 	}
 	bound, before = p.boundAfter(most/every, m.look(t))
 	return bound, before * every
@@ -31,13 +31,13 @@ func (m *Manager) guessBound(p *planner, now instant, slack int) (bound *key, be
 
 // sampleShard adds every so-manieth peer of a shard to a tally, after skipping some. It
 // returns how many to skip in the next one.
-func (r *registry) sampleShard(t *tally, i, skip, every int, now instant) int {
-	s := &r.shards[i]
+func (r *registry) sampleShard(t *tally, s *shard, skip, every int, now instant) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var f peerFacts
 	for ; skip < int(s.used); skip += every {
 		if rec := s.at(ref(skip + 1)); rec.state == recordConnected && r.factsLocked(s, rec, now, &f) {
+			f.at = s.handle(ref(skip+1), rec)
 			t.add(&f)
 		}
 	}

@@ -34,7 +34,7 @@ func (r *registry) feed(p *planner, now instant, bound *key, expected int) {
 			t.reset(p.policy, p.trigger, bound, expected/parts)
 		}
 		for i := int(next.Add(1)) - 1; i < shardCount; i = int(next.Add(1)) - 1 {
-			r.feedShard(t, i, now)
+			r.feedShard(t, &r.shards[i], now)
 		}
 	})
 	for _, t := range p.parts[:parts-1] {
@@ -57,24 +57,24 @@ func inParallel(n int, f func(int)) {
 const chunksAtOnce = 64
 
 // feedShard adds the peers of a shard to a tally. Who comes or goes meanwhile may be in
-// there or not.
-func (r *registry) feedShard(t *tally, i int, now instant) {
+// there or not; who does both may be twice, and is spared once, when its turn comes.
+func (r *registry) feedShard(t *tally, s *shard, now instant) {
 	for from, more := 0, true; more; from += chunksAtOnce {
-		more = r.feedChunks(t, i, from, now)
+		more = r.feedChunks(t, s, from, now)
 	}
 }
 
 // feedChunks adds some of a shard's peers, and reports whether there are more.
-func (r *registry) feedChunks(t *tally, i, from int, now instant) (more bool) {
-	s := &r.shards[i]
+func (r *registry) feedChunks(t *tally, s *shard, from int, now instant) (more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	to := min(from+chunksAtOnce, len(s.chunks))
 	var f peerFacts
 	for c := from; c < to; c++ {
-		for j := range s.chunks[c] {
-			if rec := &s.chunks[c][j]; rec.state == recordConnected && r.factsLocked(s, rec, now, &f) {
-				f.at = rec.handle(i, ref(c*recordsPerChunk+j+1))
+		records := &s.chunks[c].records
+		for j := range records {
+			if rec := &records[j]; rec.state == recordConnected && r.factsLocked(s, rec, now, &f) {
+				f.at = s.handle(ref(c*recordsPerChunk+j+1), rec)
 				t.add(&f)
 			}
 		}
@@ -133,16 +133,22 @@ func (m *Manager) streams(k *key, first Conn) int32 {
 	return m.countStreams(m.table.openConnsAt(k.at)...)
 }
 
-func (r *registry) openConnsAt(at handle) (conns []Conn) {
+func (r *registry) openConnsAt(at handle) []Conn {
 	s, rec := r.lockHandle(at)
 	defer s.mu.Unlock()
-	if rec != nil {
-		rec.eachConn(func(slot *connSlot) {
-			if slot.phase == phaseOpen {
-				conns = append(conns, slot.conn)
-			}
-		})
+	if rec == nil {
+		return nil
 	}
+	return rec.openConns(nil)
+}
+
+// openConns returns a peer's open connections behind those in conns.
+func (rec *record) openConns(conns []Conn) []Conn {
+	rec.eachConn(func(slot *connSlot) {
+		if slot.phase == phaseOpen {
+			conns = append(conns, slot.conn)
+		}
+	})
 	return conns
 }
 

@@ -21,7 +21,7 @@ type striped [stripes]struct {
 }
 
 // add adds to one of the parts, whichever.
-func (s *striped) add(delta int64) { s.addTo(int(rand.Uint32()), delta) }
+func (s *striped) add(delta int64) { s.addTo(rand.IntN(stripes), delta) }
 
 // addTo adds to a certain part. Those who hold different locks should choose different
 // ones.

@@ -43,11 +43,11 @@ func (m *Manager) TagPeer(peer NodeID, tag string, value int) {
 	m.table.setTag(peer, tag, value)
 }
 
-// setTag is an edit. It has a way of its own for a connected peer, which needs neither a
-// date nor a look at the idle ones: nothing else is called as often.
+// setTag is an edit. It has a way of its own for a peer that has a record, since nothing
+// else is called as often, and a record that gets a tag stays where it is filed.
 func (r *registry) setTag(peer NodeID, tag string, value int) {
 	s, rec := r.lock(peer)
-	if rec != nil && rec.state == recordConnected {
+	if rec != nil {
 		s.setTagLocked(rec, tag, value, r.limits.tagsPerPeer)
 		s.mu.Unlock()
 		return

@@ -2,7 +2,6 @@ package connmgr
 
 import (
 	"math"
-	"slices"
 	"time"
 )
 
@@ -57,14 +56,7 @@ func (t *tally) reset(policy *Policy, trigger Trigger, bound *key, candidates in
 	t.established.reset(bound, candidates)
 	t.inGrace.reset(nil, 0)
 	t.protected.reset(nil, 0)
-	t.reasons, t.conns = t.reasons[:0], slices.Grow(t.conns[:0], candidates)
-}
-
-// release lets go of connections, so that those gone can be collected.
-func (p *planner) release() {
-	for _, t := range append(p.parts, &p.tally, &p.sample) {
-		clear(t.conns[:cap(t.conns)])
-	}
+	t.reasons, t.conns = t.reasons[:0], emptied(t.conns, candidates)
 }
 
 // join adds the tally of another part of the crowd.

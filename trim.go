@@ -233,7 +233,7 @@ func (m *Manager) doTrim(ctx context.Context, res *TrimResult) error {
 	res.Figures, res.GraceEnds = plan.Figures, plan.GraceEnds
 	res.Planning = planned.Sub(res.Started)
 
-	c := newCloser(m, &plan, p.conns)
+	c := newCloser(m, &plan)
 	c.run(ctx, res)
 
 	res.Took = m.cfg.Clock.Now().Sub(res.Started)
