@@ -3,6 +3,7 @@ package connmgr
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,9 @@ const (
 	// closePatience is how long a Close may take before the trim goes on without.
 	// A Close that only sends a message and frees memory takes microseconds.
 	closePatience = time.Second
+	// yieldEach is after how many victims others get a turn on the processor. Where Close
+	// takes no time, the workers would keep it for themselves otherwise.
+	yieldEach = 16
 )
 
 // closer carries out one plan.
@@ -163,6 +167,9 @@ func (c *closer) work(ctx context.Context, w *closeWorker) {
 		i := int(c.next.Add(1)) - 1
 		if i >= len(c.closed) {
 			return
+		}
+		if i%yieldEach == 0 {
+			runtime.Gosched() // see registry.feedShard
 		}
 		v := c.victim(i)
 		turn := w.turn.Add(1)

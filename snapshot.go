@@ -61,6 +61,7 @@ const chunksAtOnce = 64
 func (r *registry) feedShard(t *tally, s *shard, now instant) {
 	for from, more := 0, true; more; from += chunksAtOnce {
 		more = r.feedChunks(t, s, from, now)
+		runtime.Gosched() // a trim is never in a hurry: others that wait for a processor go first
 	}
 }
 
@@ -117,6 +118,7 @@ func (m *Manager) look(t *tally) look {
 		var next atomic.Int64
 		inParallel(max(1, min(runtime.GOMAXPROCS(0), len(keys)/atOnce)), func(int) {
 			for end := int(next.Add(atOnce)); end-atOnce < len(keys); end = int(next.Add(atOnce)) {
+				runtime.Gosched() // see feedShard
 				for i := end - atOnce; i < min(end, len(keys)); i++ {
 					keys[i].setStreams(t.policy, m.streams(&keys[i], t.conns[keys[i].conn]))
 				}

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"io"
 	"log/slog"
 	"math"
 	"time"
@@ -38,8 +39,9 @@ var (
 	contenders = []contender{theirs, ours}
 )
 
-// quiet keeps the line that ours logs for each trim out of the tables.
-var quiet = slog.New(slog.DiscardHandler)
+// quiet keeps the line that ours logs for each trim out of the tables. It is written all
+// the same, as that is part of a trim.
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // filled returns a manager with a crowd connected, each peer with two tags: one with
 // the value that score gives, and one of 0, as nodes tag from more than one side.

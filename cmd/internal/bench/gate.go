@@ -178,13 +178,13 @@ func (c gateCase) measureKind(ctx context.Context, kind gateCheck, callers []*ca
 				return perCall(goroutines, max(calls[i], goroutines), do[i]), nil
 			})
 		}
-		medians, err := inTurns(ctx, c.rounds, sides...)
+		all, err := inTurns(ctx, c.rounds, sides...)
 		if err != nil {
 			return nil, err
 		}
 		r := newRow(c.key(kind, goroutines), fmt.Sprintf("%s prefixes, %s", thousands(c.prefixes), kind.name))
 		r.goroutines = goroutines
-		r.theirs, r.ours = medians[0], medians[1]
+		r.compare(all[0], all[1])
 		r.theirAllocs, r.ourAllocs = allocs[0], allocs[1]
 		rows = append(rows, r)
 	}

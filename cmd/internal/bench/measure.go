@@ -10,7 +10,9 @@ import (
 )
 
 // This file says how anything is measured: contenders take turns, and the median of
-// their rounds counts.
+// their rounds counts. A floor is something else: the least that the work can take. It is
+// so short that nothing interrupts it, and what is beside it takes longer; so the quickest
+// rounds of both are compared.
 
 // figure is a measured amount, in the unit of its row; see [notRun].
 type figure float64
@@ -21,11 +23,14 @@ var notRun = figure(math.NaN())
 
 func (f figure) measured() bool { return !math.IsNaN(float64(f)) }
 
-// inTurns runs each side once per round, one after the other, so that whatever else
-// the machine does meets them alike. It returns the median of each side's rounds.
-func inTurns(ctx context.Context, rounds int, sides ...func() (figure, error)) ([]figure, error) {
-	all := make([][]figure, len(sides))
-	for range rounds {
+// rounds are the figures of one contender, a round each.
+type rounds []figure
+
+// inTurns runs each side so often, one after the other, so that whatever else the machine
+// does meets them alike. It returns the rounds of each side.
+func inTurns(ctx context.Context, times int, sides ...func() (figure, error)) ([]rounds, error) {
+	all := make([]rounds, len(sides))
+	for range times {
 		for i, side := range sides {
 			if err := ctx.Err(); err != nil {
 				return nil, err
@@ -37,24 +42,28 @@ func inTurns(ctx context.Context, rounds int, sides ...func() (figure, error)) (
 			all[i] = append(all[i], f)
 		}
 	}
-	medians := make([]figure, len(sides))
-	for i := range all {
-		medians[i] = median(all[i])
-	}
-	return medians, nil
+	return all, nil
 }
 
 // median returns the middle one, and of an even number the mean of the middle two.
-func median(figures []figure) figure {
-	if len(figures) == 0 {
+func (r rounds) median() figure {
+	if len(r) == 0 {
 		return notRun
 	}
-	sorted := slices.Sorted(slices.Values(figures))
+	sorted := slices.Sorted(slices.Values(r))
 	mid := len(sorted) / 2
 	if len(sorted)%2 == 1 {
 		return sorted[mid]
 	}
 	return (sorted[mid-1] + sorted[mid]) / 2
+}
+
+// quickest returns the least, with which the machine has interfered least.
+func (r rounds) quickest() figure {
+	if len(r) == 0 {
+		return notRun
+	}
+	return slices.Min(r)
 }
 
 // onClock returns how long do takes, in nanoseconds. Garbage from before is gone when

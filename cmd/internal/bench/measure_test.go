@@ -9,25 +9,38 @@ import (
 
 func TestMedianIsTheMiddle(t *testing.T) {
 	for _, c := range []struct {
-		of   []figure
+		of   rounds
 		want figure
 	}{
-		{[]figure{7}, 7},
-		{[]figure{9, 1, 5}, 5},
-		{[]figure{4, 1, 3, 2}, 2.5},
-		{[]figure{1, 1, 1, 1000}, 1},
+		{rounds{7}, 7},
+		{rounds{9, 1, 5}, 5},
+		{rounds{4, 1, 3, 2}, 2.5},
+		{rounds{1, 1, 1, 1000}, 1},
 	} {
-		if got := median(c.of); got != c.want {
+		if got := c.of.median(); got != c.want {
 			t.Errorf("the median of %v is %v, want %v", c.of, got, c.want)
 		}
 	}
-	if got := median(nil); got.measured() {
+	if got := rounds(nil).median(); got.measured() {
 		t.Errorf("the median of nothing is %v, want not run", got)
 	}
-	in := []figure{3, 1, 2}
-	median(in)
-	if !slices.Equal(in, []figure{3, 1, 2}) {
+	in := rounds{3, 1, 2}
+	in.median()
+	if !slices.Equal(in, rounds{3, 1, 2}) {
 		t.Errorf("the median sorted what it was given: %v", in)
+	}
+}
+
+func TestTheFloorIsComparedWithTheQuickestRound(t *testing.T) {
+	r := newRow("", "")
+	r.compare(rounds{90, 70, 80}, rounds{40, 20, 30})
+	r.compareFloor(rounds{40, 20, 30}, rounds{7, 9, 5})
+	if r.theirs != 80 || r.ours != 30 || r.floor != 7 || r.overFloor != 4 {
+		t.Errorf("the row is %+v; want the medians 80, 30 and 7, and 20 over 5, which is 4", r)
+	}
+	r.compareFloor(nil, rounds{5})
+	if r.overFloor.measured() {
+		t.Errorf("nothing is %v times the floor, want not run", r.overFloor)
 	}
 }
 
@@ -40,29 +53,29 @@ func TestContendersTakeTurns(t *testing.T) {
 			return f, nil
 		}
 	}
-	medians, err := inTurns(t.Context(), 3, side("A", 1, 30, 2), side("B", 5, 4, 60))
+	all, err := inTurns(t.Context(), 3, side("A", 1, 30, 2), side("B", 5, 4, 60))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if order != "ABABAB" {
 		t.Errorf("the order of rounds is %s, want ABABAB", order)
 	}
-	if want := []figure{2, 5}; !slices.Equal(medians, want) {
-		t.Errorf("the medians are %v, want %v", medians, want)
+	if !slices.Equal(all[0], rounds{1, 30, 2}) || !slices.Equal(all[1], rounds{5, 4, 60}) {
+		t.Errorf("the rounds are %v, want each side's own, in order", all)
 	}
 }
 
 func TestMeasuringEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	rounds := 0
+	round := 0
 	_, err := inTurns(ctx, 100, func() (figure, error) {
-		if rounds++; rounds == 3 {
+		if round++; round == 3 {
 			cancel()
 		}
 		return 1, nil
 	})
-	if !errors.Is(err, context.Canceled) || rounds != 3 {
-		t.Errorf("after being cancelled in round 3, it ended in round %d with %v", rounds, err)
+	if !errors.Is(err, context.Canceled) || round != 3 {
+		t.Errorf("after being cancelled in round 3, it ended in round %d with %v", round, err)
 	}
 }
 

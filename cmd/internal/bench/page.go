@@ -2,7 +2,9 @@ package bench
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,13 +33,10 @@ func replaceBlock(page, block string) (string, error) {
 }
 
 // page is where a report goes.
-type page struct {
-	path string
-	text string // as it was
-}
+type page struct{ path string }
 
-// openPage reads the page, and fails if no report could be put into it: better before
-// the measurements than after.
+// openPage reads the page, and fails if no report could be put into it, or no plot beside
+// it: better before the measurements than after.
 func openPage(path string) (page, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -46,7 +45,25 @@ func openPage(path string) (page, error) {
 	if _, err := replaceBlock(string(text), ""); err != nil {
 		return page{}, fmt.Errorf("bench: %s: %w", path, err)
 	}
-	return page{path: path, text: string(text)}, nil
+	p := page{path: path}
+	for _, file := range []string{path, p.plotPath()} {
+		if err := writable(file); err != nil {
+			return page{}, fmt.Errorf("bench: no report can be written: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// writable returns an error if a file that exists cannot be written to.
+func writable(file string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // plotPath is where the plot goes: beside the page.

@@ -38,11 +38,17 @@ func TestPageWithoutItsMarksIsAnError(t *testing.T) {
 }
 
 func TestPageIsLookedAtBeforeTheMeasurements(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "page.md")
-	if err := os.WriteFile(file, []byte("no marks"), 0o600); err != nil {
+	file, noPlot := filepath.Join(t.TempDir(), "page.md"), filepath.Join(t.TempDir(), "other.md")
+	for path, text := range map[string]string{file: "no marks", noPlot: somePage} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Where the plot goes is a folder, to which nobody can write.
+	if err := os.Mkdir(strings.TrimSuffix(noPlot, ".md")+".svg", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{file, file + ".missing"} {
+	for _, path := range []string{file, file + ".missing", noPlot} {
 		var out, progress strings.Builder
 		if err := Run(t.Context(), Options{Page: path}, &out, &progress); err == nil || progress.Len() > 0 {
 			t.Errorf("with %s the error is %v, after the progress %q; want an error at once", filepath.Base(path), err, progress.String())
@@ -61,12 +67,15 @@ func someReport() *report {
 			row := newRow(c.key(), c.work())
 			row.section = section{trimLayout, trimTitle}
 			row.theirs, row.ours, row.floor = figure(peers)*4000, figure(peers)*100, figure(peers)*20
+			row.overFloor = 5
 			r.rows = append(r.rows, row)
 		}
 	}
+	slow := newRow("tag/1000/1", "tag")
+	slow.section, slow.theirs, slow.ours = section{callLayout, "Calls"}, 29, 10
 	left := newRow("accept/outside/7/1", "7 prefixes")
 	left.section, left.goroutines, left.ours = section{checkLayout, "Checks"}, 1, 50
-	r.rows = append(r.rows, left)
+	r.rows = append(r.rows, slow, left)
 	return r
 }
 
@@ -92,6 +101,9 @@ func TestPageGetsReportAndPlot(t *testing.T) {
 		"2030-04-05", "`go run ./cmd/bench`", "Some Processor", "4 cores, GOMAXPROCS 2", "8 GiB", "plan9/amd64", "go9.9", "go-libp2p v9",
 		"| 100,000 peers, spread scores | ", " 400 ms | 10.0 ms | 40.0 × |", "| 5.00 × ", // and the floor
 		"| trim of 100,000 peers, spread scores | at least 40 × | 40.0 × | yes |",
+		"| trim of 100,000 peers, over copying and sorting scores | at most 5 × | 5.00 × | yes |",
+		"| trim of 1,000,000 peers, spread scores | at least 50 × | not run | not run |",
+		"- tag one of 1,000 peers: `go run ./cmd/bench -profile tag-1k`",
 		"| 7 prefixes | 1 | not run | – | 50 ns | – | – |",
 		"](page.svg)",
 	} {

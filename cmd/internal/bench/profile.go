@@ -14,8 +14,8 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// This file takes profiles of our manager and gate at one kind of work, over and over:
-// what the pages say of where time goes comes from here.
+// This file takes profiles of our manager and gate, which do one kind of work over and
+// over: what the pages say of where time goes comes from here.
 
 // workload is work to profile.
 type workload struct {
@@ -34,10 +34,12 @@ var workloads = []workload{
 	{"trim-spread-100k", "trims of 100,000 peers with spread scores", 100_000, trimsOf(spreadScores)},
 	{"trim-equal-100k", "trims of 100,000 peers with equal scores", 100_000, trimsOf(equalScores)},
 	{"tag", "tags for 100,000 peers", 100_000, callsOf("tag")},
+	{"tag-1k", "tags for 1,000 peers", 1000, callsOf("tag")},
 	{"upsert", "tags of 100,000 peers, changed by a function", 100_000, callsOf("upsert")},
 	{"untag", "tags of 100,000 peers that are taken away and come back", 100_000, callsOf("untag")},
 	{"info", "tag info of 100,000 peers", 100_000, callsOf("info")},
 	{"protect", "protections of 100,000 peers that come and go", 100_000, callsOf("protect")},
+	{"isprotected", "asking which of 100,000 peers are protected", 100_000, callsOf("isprotected")},
 	{"bump", "decaying tags of 100,000 peers that are bumped", 100_000, callsOf("bump")},
 	{"connect", "connections that come and go, beside 100,000 that stay", 100_000, callsOf("connect")},
 	{"gate", "checks of addresses against 100,000 prefixes", 100_000, checksOfAddresses},
@@ -60,62 +62,88 @@ func HasProfile(name string) bool {
 	return slices.ContainsFunc(workloads, func(w workload) bool { return w.name == name })
 }
 
-// Profile does a kind of work for as long as d, and writes a profile of the processor
-// time into the file.
-func Profile(ctx context.Context, name string, d time.Duration, file string, out, progress io.Writer) error {
+// named returns the workload of that name.
+func named(name string) (workload, error) {
 	i := slices.IndexFunc(workloads, func(w workload) bool { return w.name == name })
 	if i < 0 {
-		return fmt.Errorf("bench: there is no workload %q", name)
+		return workload{}, fmt.Errorf("bench: there is no workload %q", name)
 	}
-	fmt.Fprintf(progress, "getting ready: %s\n", workloads[i].what)
-	step, end, err := workloads[i].start(workloads[i].size)
+	return workloads[i], nil
+}
+
+// Profile does a kind of work for as long as d, and writes a profile of the processor
+// time into the file. The garbage collector's work is in it, whoever made the garbage.
+func Profile(ctx context.Context, name string, d time.Duration, file string, out, progress io.Writer) error {
+	w, err := named(name)
 	if err != nil {
 		return err
 	}
-	defer end()
-	runtime.GC()
-	fmt.Fprintf(progress, "running for %v\n", d)
-	var raw bytes.Buffer
-	if err := pprof.StartCPUProfile(&raw); err != nil {
-		return fmt.Errorf("bench: %w", err)
-	}
-	steps := 0
-	var work, besides time.Duration
-	aside := func(do func()) {
-		start := time.Now()
-		pprof.Do(ctx, pprof.Labels(asideLabel, "yes"), func(context.Context) { do() })
-		besides += time.Since(start)
-	}
-	for start := time.Now(); time.Since(start) < d && ctx.Err() == nil; steps++ {
-		step(aside)
-		work = time.Since(start)
-	}
-	pprof.StopCPUProfile()
-	if err := ctx.Err(); err != nil {
+	s, err := w.sample(ctx, d, func(what string) { fmt.Fprintln(progress, what) })
+	if err != nil {
 		return err
 	}
-	if err := writeWork(&raw, file); err != nil {
+	if err := s.writeTo(file); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
 	_, err = fmt.Fprintf(out, "%d steps in %v, besides %v for what is not in the profile\ngo tool pprof -top %s\n",
-		steps, (work - besides).Round(time.Millisecond), besides.Round(time.Millisecond), file)
+		s.steps, s.work.Round(time.Millisecond), s.besides.Round(time.Millisecond), file)
 	return err
+}
+
+// sampled is what a profile saw of a workload.
+type sampled struct {
+	prof          *profile.Profile // without what was done aside
+	steps         int
+	work, besides time.Duration // the steps took, and what was done aside
+}
+
+// sample does the work for as long as d and watches it.
+func (w workload) sample(ctx context.Context, d time.Duration, progress func(string)) (s sampled, err error) {
+	progress("getting ready: " + w.what)
+	step, end, err := w.start(w.size)
+	if err != nil {
+		return s, err
+	}
+	defer end()
+	runtime.GC()
+	progress(fmt.Sprintf("running for %v", d))
+	var raw bytes.Buffer
+	if err := pprof.StartCPUProfile(&raw); err != nil {
+		return s, fmt.Errorf("bench: %w", err)
+	}
+	aside := func(do func()) {
+		start := time.Now()
+		pprof.Do(ctx, pprof.Labels(asideLabel, "yes"), func(context.Context) { do() })
+		s.besides += time.Since(start)
+	}
+	for start := time.Now(); time.Since(start) < d && ctx.Err() == nil; s.steps++ {
+		step(aside)
+		s.work = time.Since(start) - s.besides
+	}
+	pprof.StopCPUProfile()
+	if err := ctx.Err(); err != nil {
+		return s, err
+	}
+	if s.prof, err = profile.Parse(&raw); err != nil {
+		return s, fmt.Errorf("bench: %w", err)
+	}
+	dropAside(s.prof)
+	return s, nil
 }
 
 const asideLabel = "bench-aside"
 
-// writeWork writes a profile without what was done aside.
-func writeWork(raw io.Reader, file string) error {
-	prof, err := profile.Parse(raw)
-	if err != nil {
-		return err
-	}
+// dropAside takes out of a profile what was done aside.
+func dropAside(prof *profile.Profile) {
 	prof.Sample = slices.DeleteFunc(prof.Sample, func(s *profile.Sample) bool { return len(s.Label[asideLabel]) > 0 })
+}
+
+func (s sampled) writeTo(file string) error {
 	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
-	if err := prof.Write(f); err != nil {
+	if err := s.prof.Write(f); err != nil {
 		_ = f.Close()
 		return err
 	}

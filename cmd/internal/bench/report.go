@@ -64,7 +64,7 @@ func (r *report) tables() (tables []table) {
 		tables = append(tables, tableOf(s, rows))
 	}
 	if len(r.latency) > 0 {
-		t := table{title: "Calls while a trim of 1,000,000 peers runs", head: latencyHeader()}
+		t := table{title: fmt.Sprintf("Calls while a trim of %s peers runs", thousands(latencyPeers)), head: latencyHeader()}
 		for _, l := range r.latency {
 			t.rows = append(t.rows, l.cells())
 		}
@@ -87,6 +87,9 @@ func (r *report) tables() (tables []table) {
 					{"of these measurements", nanoseconds.write(figure(n.fakeStat))},
 				},
 			})
+	}
+	if len(r.made) > 0 {
+		tables = append(tables, breakdownTable(r.made))
 	}
 	return tables
 }

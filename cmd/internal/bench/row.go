@@ -20,6 +20,7 @@ type row struct {
 
 	theirs, ours figure
 	floor        figure // the least that the work takes, whoever does it
+	overFloor    figure // how many times that ours takes
 
 	theirAllocs, ourAllocs figure // per call
 }
@@ -33,14 +34,21 @@ const (
 
 // newRow returns a row of which nothing is measured yet.
 func newRow(key, work string) row {
-	return row{key: key, work: work, theirs: notRun, ours: notRun, floor: notRun, theirAllocs: notRun, ourAllocs: notRun}
+	return row{key: key, work: work, theirs: notRun, ours: notRun, floor: notRun, overFloor: notRun, theirAllocs: notRun, ourAllocs: notRun}
 }
 
 // ratio is how many times better ours is.
 func (r row) ratio() figure { return r.theirs / r.ours }
 
-// overFloor is how many times the least that it takes ours takes.
-func (r row) overFloor() figure { return r.ours / r.floor }
+// compare fills in what the rounds of both came to.
+func (r *row) compare(theirs, ours rounds) {
+	r.theirs, r.ours = theirs.median(), ours.median()
+}
+
+// compareFloor fills in how ours stands beside the floor.
+func (r *row) compareFloor(ours, floor rounds) {
+	r.floor, r.overFloor = floor.median(), ours.quickest()/floor.quickest()
+}
 
 // unmeasured is what stands for a figure that nobody has measured.
 const unmeasured = "not run"

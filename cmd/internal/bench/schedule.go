@@ -25,6 +25,7 @@ type findings struct {
 	rows    []row
 	latency []latencyRow
 	node    *nodeReport
+	made    []breakdown
 }
 
 // compared is a measurement that yields rows and nothing else.
@@ -45,7 +46,7 @@ const (
 
 // planOf returns what a mode measures, in order.
 func planOf(m mode) (plan []measurement) {
-	return slices.Concat(trimPlan(m), callPlan(m), memoryPlan(m), gatePlan(m), latencyPlan(m), nodePlan(m))
+	return slices.Concat(trimPlan(m), callPlan(m), memoryPlan(m), gatePlan(m), latencyPlan(m), nodePlan(m), breakdownPlan(m))
 }
 
 func trimPlan(m mode) (plan []measurement) {
@@ -54,7 +55,7 @@ func trimPlan(m mode) (plan []measurement) {
 		for _, kind := range kinds {
 			c := trimCase{peers: peers, kind: kind, busy: busy, rounds: rounds}
 			if rounds == 1 {
-				c.turns = 3
+				c.turns = 5
 			}
 			cases = append(cases, c)
 		}
@@ -77,7 +78,7 @@ func trimPlan(m mode) (plan []measurement) {
 		add(1_000_000, 1, false, spreadScores, equalScores)
 		add(100_000, 3, false, allAlike)
 	case modeCheck:
-		add(100_000, 3, false, spreadScores, equalScores)
+		add(100_000, 9, false, spreadScores, equalScores)
 		add(1_000_000, 1, false, spreadScores, equalScores)
 	}
 	for _, c := range cases {
@@ -155,18 +156,20 @@ func gatePlan(m mode) (plan []measurement) {
 	return plan
 }
 
+// latencyPeers is how large a crowd is trimmed while calls are made.
+const latencyPeers = 1_000_000
+
 // latencyPlan measures calls while a trim runs. Short runs measure ours alone, since a
 // trim of theirs takes so long.
 func latencyPlan(m mode) []measurement {
-	const peers = 1_000_000
 	return []measurement{{
 		name: "calls while a trim runs", section: section{layout: noTable},
 		keys: slices.Collect(maps.Values(latencyKeys)),
 		run: func(ctx context.Context, progress func(string)) (found findings, err error) {
 			if m == modeFull {
-				found.latency, err = measureLatency(ctx, peers, progress)
+				found.latency, err = measureLatency(ctx, latencyPeers, progress)
 			} else {
-				found.latency, err = ours.latency(ctx, peers, progress)
+				found.latency, err = ours.latency(ctx, latencyPeers, progress)
 			}
 			found.rows = slowestOfThousand(found.latency)
 			return found, err
@@ -210,6 +213,28 @@ func nodePlan(m mode) []measurement {
 	}}
 }
 
+// breakdownPlan says what the time of the work is made of whose bounds are not met.
+func breakdownPlan(m mode) (plan []measurement) {
+	long := 5 * time.Second
+	switch m {
+	case modeFull:
+	case modeQuick:
+		long = time.Second
+	case modeCheck:
+		return nil
+	}
+	for _, name := range unmet() {
+		plan = append(plan, measurement{
+			name: "profile " + name, section: section{layout: noTable},
+			run: func(ctx context.Context, progress func(string)) (findings, error) {
+				made, err := breakDown(ctx, name, long, progress)
+				return findings{made: []breakdown{made}}, err
+			},
+		})
+	}
+	return plan
+}
+
 // measureAll takes the measurements of a plan, one after the other.
 func measureAll(ctx context.Context, plan []measurement, progress io.Writer) (all findings, err error) {
 	start := time.Now()
@@ -227,6 +252,7 @@ func measureAll(ctx context.Context, plan []measurement, progress io.Writer) (al
 		}
 		all.rows = append(all.rows, found.rows...)
 		all.latency = append(all.latency, found.latency...)
+		all.made = append(all.made, found.made...)
 		if found.node != nil {
 			all.node = found.node
 		}

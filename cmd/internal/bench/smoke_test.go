@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"bytes"
 	"fmt"
 	"net/netip"
 	"os"
@@ -175,19 +174,13 @@ func TestProfilesHoldTheWorkAlone(t *testing.T) {
 	sample := func(n int64, labels map[string][]string) *profile.Sample {
 		return &profile.Sample{Value: []int64{n}, Label: labels}
 	}
-	var raw bytes.Buffer
-	if err := (&profile.Profile{
+	prof := &profile.Profile{
 		SampleType: []*profile.ValueType{{Type: "samples", Unit: "count"}},
 		Sample:     []*profile.Sample{sample(1, nil), sample(2, map[string][]string{asideLabel: {"yes"}}), sample(4, nil)},
-	}).Write(&raw); err != nil {
-		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "x.pprof")
-	if err := writeWork(&raw, file); err != nil {
-		t.Fatal(err)
-	}
+	dropAside(prof)
 	var sum int64
-	for _, s := range readProfile(t, file).Sample {
+	for _, s := range prof.Sample {
 		sum += s.Value[0]
 	}
 	if sum != 5 {

@@ -96,16 +96,16 @@ func tableOf(s section, rows []row) table {
 	switch s.layout {
 	case trimLayout:
 		t.head = []string{"crowd", theirs.name, ours.name, "ratio", "floor", "over the floor"}
-		t.below = "Floor: copy a slice that has a number for each peer, by which they are ordered, and sort its lowest tenth to the front."
+		t.below = "Floor: copy a slice that has a number for each peer, by which they are ordered, and sort its lowest tenth to the front. \"Over the floor\" compares the quickest round of each."
 		for _, r := range rows {
 			t.rows = append(t.rows, []string{
-				r.work, r.unit.write(r.theirs), r.unit.write(r.ours), times(r.ratio()), r.unit.write(r.floor), times(r.overFloor()),
+				r.work, r.unit.write(r.theirs), r.unit.write(r.ours), times(r.ratio()), r.unit.write(r.floor), times(r.overFloor),
 			})
 		}
 	case callLayout:
 		t.head = []string{"call", "goroutines", theirs.name, "allocations", ours.name, "allocations", "ratio", "over a look-up"}
 		for _, r := range rows {
-			t.rows = append(t.rows, append(callCells(r), times(r.overFloor())))
+			t.rows = append(t.rows, append(callCells(r), times(r.overFloor)))
 		}
 	case checkLayout:
 		t.head = []string{"check", "goroutines", theirGate.name, "allocations", ourGate.name, "allocations", "ratio"}
@@ -133,11 +133,32 @@ func callCells(r row) []string {
 	}
 }
 
-// boundTable shows which promises are kept.
+// boundTable shows which promises are kept, and how to see where the time of the others
+// goes.
 func boundTable(verdicts []verdict) table {
 	t := table{title: "Bounds", head: []string{"work", "bound", "measured", "met"}}
+	var missed strings.Builder
 	for _, v := range verdicts {
-		t.rows = append(t.rows, []string{v.work, v.wanted(), v.found(), v.outcome()})
+		t.rows = append(t.rows, []string{v.work, v.wanted(), v.found(), v.yesOrNo()})
+		if v.yesOrNo() == "no" && v.profile != "" {
+			fmt.Fprintf(&missed, "\n- %s: `go run ./cmd/bench -profile %s`", v.work, v.profile)
+		}
+	}
+	if missed.Len() > 0 {
+		t.below = "Not met, and how to see where the time goes:\n" + missed.String()
+	}
+	return t
+}
+
+// checkTable shows what a check makes of them.
+func checkTable(verdicts []verdict) table {
+	t := table{title: "Bounds", head: []string{"work", "bound", "reached before", "measured", "outcome"}}
+	for _, v := range verdicts {
+		reached := "–"
+		if v.reached != 0 {
+			reached = v.write(v.reached)
+		}
+		t.rows = append(t.rows, []string{v.work, v.wanted(), reached, v.found(), v.checked()})
 	}
 	return t
 }

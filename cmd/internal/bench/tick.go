@@ -56,13 +56,13 @@ func measureTick(ctx context.Context, peers, rounds int) ([]row, error) {
 			return nil, err
 		}
 	}
-	medians, err := inTurns(ctx, rounds, sides...)
+	all, err := inTurns(ctx, rounds, sides...)
 	if err != nil {
 		return nil, err
 	}
 	r := newRow(fmt.Sprintf("tick/%d", peers), fmt.Sprintf("decay of a tag that %s peers have", thousands(peers)))
 	r.goroutines = 1
-	r.theirs, r.ours = medians[0], medians[1]
+	r.compare(all[0], all[1])
 	return []row{r}, nil
 }
 

@@ -70,7 +70,7 @@ func (c trimCase) measure(ctx context.Context) ([]row, error) {
 			if err != nil {
 				return 0, err
 			}
-			return took[0], nil
+			return took[0].median(), nil
 		})
 	}
 	sides = append(sides, func() (figure, error) {
@@ -79,12 +79,13 @@ func (c trimCase) measure(ctx context.Context) ([]row, error) {
 		sink.Store(int64(sum))
 		return took, nil
 	})
-	medians, err := inTurns(ctx, c.rounds, sides...)
+	all, err := inTurns(ctx, c.rounds, sides...)
 	if err != nil {
 		return nil, err
 	}
 	r := newRow(c.key(), c.work())
-	r.theirs, r.ours, r.floor = medians[0], medians[1], medians[2]
+	r.compare(all[0], all[1])
+	r.compareFloor(all[1], all[2])
 	return []row{r}, nil
 }
 
