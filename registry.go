@@ -251,8 +251,8 @@ func (r *registry) forgetLocked(s *shard, rec *record) {
 	s.index.remove(rec.hash, i)
 	*rec = record{next: s.free}
 	s.free = i
-	if s.index.count == 0 && len(s.chunks) > 1 { // neither index nor chunks shrink
-		s.index, s.chunks, s.used, s.free = index{}, nil, 0, 0
+	if s.index.count == 0 && len(s.chunks) > 1 { // neither indexes nor chunks shrink
+		s.index, s.protected, s.chunks, s.used, s.free = index{}, index{}, nil, 0, 0
 	}
 }
 
