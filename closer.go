@@ -169,7 +169,7 @@ func (c *closer) work(ctx context.Context, w *closeWorker) {
 			return
 		}
 		if i%yieldEach == 0 {
-			runtime.Gosched() // see registry.feedShard
+			runtime.Gosched() // see registry.feed
 		}
 		v := c.victim(i)
 		turn := w.turn.Add(1)

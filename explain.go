@@ -11,8 +11,8 @@ import (
 // DryRun returns the plan that a trim with the given trigger would carry out
 // now. It closes nothing, and asks every connection for its streams.
 func (m *Manager) DryRun(trigger Trigger) Plan {
-	if m.cfg.Host != nil && !m.closed.Load() {
-		m.reconcile(m.cfg.Host)
+	if !m.closed.Load() {
+		_ = m.askHost() // logged and counted
 	}
 	return PlanTrim(*m.policy(), m.snapshot(), m.cfg.Clock.Now(), trigger)
 }

@@ -180,3 +180,18 @@ func TestOneKindOfFaultDoesNotSilenceAnother(t *testing.T) {
 		})
 	}
 }
+
+func TestADryRunSurvivesAHostThatPanics(t *testing.T) {
+	host := &oddHost{Host: connmgrtest.NewHost()}
+	host.connections = func(conns []connmgr.Conn) []connmgr.Conn { return conns }
+	cfg := tight(2, 4)
+	cfg.Host = host
+	m := newManager(t, cfg)
+	host.Connect("known")
+	m.DryRun(connmgr.TriggerManual) // learns of it
+	host.connections = func([]connmgr.Conn) []connmgr.Conn { panic("boom") }
+	plan := m.DryRun(connmgr.TriggerManual)
+	if _, known := m.Explain("known", connmgr.TriggerManual); plan.Total != 1 || !known || m.Stats().Panics != 2 {
+		t.Errorf("%d connections in the plan, known %v, %d panics counted; want what was known before, 1, true, 2", plan.Total, known, m.Stats().Panics)
+	}
+}

@@ -13,6 +13,9 @@ import (
 // This file reads the table for the planner: one pass over the records in the
 // order in which they lie in memory, one shard's lock at a time.
 
+// shardsAtOnce is how many shards are read before others get the processor.
+const shardsAtOnce = 8
+
 // feedAtOnce is how many connections it takes to occupy one more processor with reading
 // the table.
 const feedAtOnce = 8192
@@ -35,6 +38,9 @@ func (r *registry) feed(p *planner, now instant, bound *key, expected int) {
 		}
 		for i := int(next.Add(1)) - 1; i < shardCount; i = int(next.Add(1)) - 1 {
 			r.feedShard(t, &r.shards[i], now)
+			if i%shardsAtOnce == 0 {
+				runtime.Gosched() // a trim is never in a hurry: others that wait for a processor go first
+			}
 		}
 	})
 	for _, t := range p.parts[:parts-1] {
@@ -60,8 +66,9 @@ const chunksAtOnce = 64
 // there or not; who does both may be twice, and is spared once, when its turn comes.
 func (r *registry) feedShard(t *tally, s *shard, now instant) {
 	for from, more := 0, true; more; from += chunksAtOnce {
-		more = r.feedChunks(t, s, from, now)
-		runtime.Gosched() // a trim is never in a hurry: others that wait for a processor go first
+		if more = r.feedChunks(t, s, from, now); more {
+			runtime.Gosched() // see feed
+		}
 	}
 }
 
@@ -118,7 +125,7 @@ func (m *Manager) look(t *tally) look {
 		var next atomic.Int64
 		inParallel(max(1, min(runtime.GOMAXPROCS(0), len(keys)/atOnce)), func(int) {
 			for end := int(next.Add(atOnce)); end-atOnce < len(keys); end = int(next.Add(atOnce)) {
-				runtime.Gosched() // see feedShard
+				runtime.Gosched() // see feed
 				for i := end - atOnce; i < min(end, len(keys)); i++ {
 					keys[i].setStreams(t.policy, m.streams(&keys[i], t.conns[keys[i].conn]))
 				}

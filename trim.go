@@ -251,15 +251,24 @@ func (m *Manager) doTrim(ctx context.Context, res *TrimResult) error {
 
 // refresh brings the table up to date: the host's word, and old tags. The error is
 // a panic of the host.
-func (m *Manager) refresh() (err error) {
-	if m.cfg.Host != nil {
-		if err = m.safely(func() error { m.reconcile(m.cfg.Host); return nil }); err != nil {
-			err = fmt.Errorf("connmgr: host: %w", err)
-			m.logFaultOnce(&m.faults.host, err)
-		}
-	}
+func (m *Manager) refresh() error {
+	err := m.askHost()
 	for _, lost := range m.table.sweep() {
 		m.gater.Release(lost.peer, lost.conn)
+	}
+	return err
+}
+
+// askHost makes the table agree with what the host says, if there is one. The error is a
+// panic of the host; then what is known without it stays.
+func (m *Manager) askHost() error {
+	if m.cfg.Host == nil {
+		return nil
+	}
+	err := m.safely(func() error { m.reconcile(m.cfg.Host); return nil })
+	if err != nil {
+		err = fmt.Errorf("connmgr: host: %w", err)
+		m.logFaultOnce(&m.faults.host, err)
 	}
 	return err
 }
