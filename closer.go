@@ -295,7 +295,7 @@ func (m *Manager) claimWith(w *closeWorker, v *victim, policy *Policy, planned i
 	if streams != nil {
 		f.streams = *streams
 	}
-	switch score := f.score(policy); {
+	switch score := policy.score(f.tagSum, f.outbound, f.streams); {
 	case rec.since != planned-instant(v.key.age()), f.protected && v.reason != ClosedForcedProtected, score > v.cut:
 	case streams == nil && addSaturating(score, policy.ActiveBonus) > v.cut:
 		ask = true

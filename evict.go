@@ -182,8 +182,8 @@ func (e *evictor) giveUp() {
 func (m *Manager) evictPeer(peer NodeID, reason Reason, pick func(Conn, Direction) bool) *eviction {
 	r := m.table
 	var picked []Conn
-	for _, slot := range r.openSlots(peer) {
-		if pick(slot.conn, slot.direction) {
+	for _, slot := range r.heldSlots(peer) {
+		if slot.phase == phaseOpen && pick(slot.conn, slot.direction) {
 			picked = append(picked, slot.conn)
 		}
 	}

@@ -79,7 +79,7 @@ func (l *lane) enough(target int) bool {
 	}
 	// Hashes are left aside: whoever is like the bound in all else is in.
 	o := order{}
-	return len(taken) == 0 || o.compare(o.last(taken), l.bound) <= 0 // else it has streams
+	return len(taken) == 0 || o.compare(&taken[len(taken)-1], l.bound) <= 0 // else it has streams
 }
 
 // remove takes out the keys for which drop holds.

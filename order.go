@@ -52,16 +52,13 @@ const (
 // rank returns the words of a peer, but for the hash. They come one by one, and not in a
 // key, since a trim ranks everybody and keeps few.
 func (p *peerFacts) rank(policy *Policy) (score, tie, age uint64) {
-	sum := p.tagSum
 	if p.outbound > 0 {
-		sum = addSaturating(sum, policy.OutboundBonus)
 		tie = tieOutbound
 	}
 	if p.streams > 0 {
-		sum = addSaturating(sum, policy.ActiveBonus)
 		tie |= tieStreams | uint64(p.streams)
 	}
-	return uint64(sum) ^ signBit, tie, uint64(p.age) ^ signBit
+	return uint64(policy.score(p.tagSum, p.outbound, p.streams)) ^ signBit, tie, uint64(p.age) ^ signBit
 }
 
 // setStreams notes how many streams a peer has, if that was not known. It never moves
@@ -72,11 +69,6 @@ func (k *key) setStreams(policy *Policy, streams int32) {
 	}
 	k.words[byScore] = uint64(addSaturating(k.score(), policy.ActiveBonus)) ^ signBit
 	k.words[byTie] |= tieStreams | uint64(streams)
-}
-
-func (p *peerFacts) score(policy *Policy) int {
-	score, _, _ := p.rank(policy)
-	return int(score ^ signBit)
 }
 
 func (k *key) score() int         { return int(k.words[byScore] ^ signBit) }
@@ -246,15 +238,4 @@ func (o *order) insertionSort(keys []key) {
 			keys[j], keys[j-1] = keys[j-1], keys[j]
 		}
 	}
-}
-
-// last returns the key that comes last.
-func (o *order) last(keys []key) *key {
-	last := &keys[0]
-	for i := range keys {
-		if o.compare(&keys[i], last) > 0 {
-			last = &keys[i]
-		}
-	}
-	return last
 }

@@ -63,12 +63,14 @@ type PeerState struct {
 
 // Score returns the score of a peer: its tag sum, with the bonuses that it
 // earns. It saturates. Source: seed, trim algorithm (calculateScore).
-func (p *Policy) Score(s *PeerState) int {
-	score := s.TagSum
-	if s.Outbound > 0 {
+func (p *Policy) Score(s *PeerState) int { return p.score(s.TagSum, s.Outbound, s.Streams) }
+
+func (p *Policy) score(tagSum int, outbound, streams int32) int {
+	score := tagSum
+	if outbound > 0 {
 		score = addSaturating(score, p.OutboundBonus)
 	}
-	if s.Streams > 0 {
+	if streams > 0 {
 		score = addSaturating(score, p.ActiveBonus)
 	}
 	return score

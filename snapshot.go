@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,10 +138,11 @@ func (m *Manager) streams(k *key, first Conn) int32 {
 	if k.conns == 1 { // nearly everybody
 		return m.countStreams(first)
 	}
-	return m.countStreams(m.table.openConnsAt(k.at)...)
+	return m.countStreams(m.table.openConns(k.at)...)
 }
 
-func (r *registry) openConnsAt(at handle) []Conn {
+// openConns returns a peer's open connections.
+func (r *registry) openConns(at handle) []Conn {
 	s, rec := r.lockHandle(at)
 	defer s.mu.Unlock()
 	if rec == nil {
@@ -151,7 +151,7 @@ func (r *registry) openConnsAt(at handle) []Conn {
 	return rec.openConns(nil)
 }
 
-// openConns returns a peer's open connections behind those in conns.
+// openConns appends a peer's open connections to conns.
 func (rec *record) openConns(conns []Conn) []Conn {
 	rec.eachConn(func(slot *connSlot) {
 		if slot.phase == phaseOpen {
@@ -177,15 +177,17 @@ func (m *Manager) snapshot() Snapshot {
 	r := m.table
 	now := r.now()
 	peers := make(Snapshot, 0, r.open())
+	handles := make([]handle, 0, r.open())
 	for s := range r.eachShardLocked {
-		for _, rec := range s.recordsLocked {
+		for i, rec := range s.recordsLocked {
 			if p := r.peerStateLocked(s, rec, now); p.Conns > 0 {
 				peers = append(peers, p)
+				handles = append(handles, s.handle(i, rec))
 			}
 		}
 	}
-	for i := range peers {
-		peers[i].Streams = m.countStreams(r.openConns(peers[i].ID)...)
+	for i, at := range handles {
+		peers[i].Streams = m.countStreams(r.openConns(at)...)
 	}
 	return peers
 }
@@ -221,18 +223,6 @@ func (m *Manager) countStreams(conns ...Conn) int32 {
 func (m *Manager) askStreams(c Conn) (streams int, err error) {
 	defer m.recovered(&err)
 	return c.Stat().Streams, nil
-}
-
-// openConns returns a peer's open connections.
-func (r *registry) openConns(peer NodeID) (conns []Conn) {
-	for _, slot := range r.openSlots(peer) {
-		conns = append(conns, slot.conn)
-	}
-	return conns
-}
-
-func (r *registry) openSlots(peer NodeID) []connSlot {
-	return slices.DeleteFunc(r.heldSlots(peer), func(slot connSlot) bool { return slot.phase != phaseOpen })
 }
 
 // heldSlots returns all of a peer's connections.

@@ -3,6 +3,7 @@ package connmgr
 import (
 	"iter"
 	"math"
+	"slices"
 	"unique"
 )
 
@@ -201,35 +202,30 @@ func (t *tagSet) at(i int) *tagEntry {
 
 // index returns the place of a tag, -1 if the set does not have it.
 func (t *tagSet) index(name string) int {
-	n := t.len()
-	if n > manyTags {
-		interned := unique.Make(name)
-		for i := range n {
-			if t.at(i).name == interned {
-				return i
-			}
-		}
-		return -1
-	}
-	for i := range n {
-		if t.at(i).name.Value() == name {
+	for i := range t.first {
+		switch e := &t.first[i]; {
+		case e.name == noTag:
+			return -1
+		case e.name.Value() == name:
 			return i
 		}
+	}
+	if t.more == nil { // nearly always
+		return -1
+	}
+	same := func(e tagEntry) bool { return e.name.Value() == name }
+	if len(t.first)+len(*t.more) > manyTags {
+		interned := unique.Make(name)
+		same = func(e tagEntry) bool { return e.name == interned }
+	}
+	if i := slices.IndexFunc(*t.more, same); i >= 0 {
+		return len(t.first) + i
 	}
 	return -1
 }
 
 // find returns where the value of a tag is stored, or nil.
 func (t *tagSet) find(name string) *int {
-	for i := range t.first { // nearly always it is one of these
-		e := &t.first[i]
-		if e.name == noTag {
-			return nil
-		}
-		if e.name.Value() == name {
-			return &e.value
-		}
-	}
 	if i := t.index(name); i >= 0 {
 		return &t.at(i).value
 	}

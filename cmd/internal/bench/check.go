@@ -13,6 +13,7 @@ import (
 // reached before explain.
 type BoundsError struct{ Failed []string }
 
+// Error says how many there are.
 func (e *BoundsError) Error() string {
 	return fmt.Sprintf("bench: %d bounds failed", len(e.Failed))
 }
