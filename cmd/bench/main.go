@@ -14,30 +14,15 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/dep2p/connmgr/cmd/internal/bench"
+	"github.com/dep2p/connmgr/cmd/internal/command"
 )
 
-const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = 130
-)
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends it at once
-	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
-}
+func main() { command.Main(run) }
 
 const usage = `Measure connmgr beside go-libp2p's BasicConnMgr and BasicConnectionGater.
 
@@ -111,9 +96,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		return exitOK
+		return command.OK
 	case err != nil:
-		return exitUsage
+		return command.Usage
 	}
 	out, progress := &writer{to: stdout}, &writer{to: stderr}
 	done := make(chan error, 1)
@@ -134,10 +119,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var failed *bench.BoundsError
 	switch {
 	case err == nil:
-		return exitOK
+		return command.OK
 	case ctx.Err() != nil:
 		fmt.Fprintln(stderr, "bench: interrupted")
-		return exitInterrupted
+		return command.Interrupted
 	case errors.As(err, &failed):
 		for _, f := range failed.Failed {
 			fmt.Fprintf(stderr, "bench: failed: %s\n", f)
@@ -145,7 +130,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	default:
 		fmt.Fprintf(stderr, "bench: %s\n", strings.TrimPrefix(err.Error(), "bench: "))
 	}
-	return exitFailed
+	return command.Failed
 }
 
 // writer passes everything on until it is shut. What is measured after an interrupt has

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/dep2p/connmgr/cmd/internal/command"
 )
 
 // outcome is what a command line came to.
@@ -24,8 +26,8 @@ func runWith(ctx context.Context, args ...string) outcome {
 func TestHelpSaysWhatThereIs(t *testing.T) {
 	for _, arg := range []string{"-h", "--help"} {
 		got := runWith(t.Context(), arg)
-		if got.status != exitOK {
-			t.Errorf("%s ends with status %d, want %d", arg, got.status, exitOK)
+		if got.status != command.OK {
+			t.Errorf("%s ends with status %d, want %d", arg, got.status, command.OK)
 		}
 		for _, flag := range []string{"-quick", "-check", "-out", "-profile", "-seconds"} {
 			if !strings.Contains(got.stderr, "  "+flag) {
@@ -54,16 +56,16 @@ func TestWrongCommandLinesMeasureNothing(t *testing.T) {
 		{[]string{"-seconds", "3"}, "-seconds"},
 	} {
 		got := runWith(t.Context(), c.args...)
-		if got.status != exitUsage || !strings.Contains(got.stderr, c.want) || got.stdout != "" {
-			t.Errorf("%q ends with status %d and says %q, want %d and something about %q", c.args, got.status, got.stderr, exitUsage, c.want)
+		if got.status != command.Usage || !strings.Contains(got.stderr, c.want) || got.stdout != "" {
+			t.Errorf("%q ends with status %d and says %q, want %d and something about %q", c.args, got.status, got.stderr, command.Usage, c.want)
 		}
 	}
 }
 
 func TestProfileListNamesWhatCanBeProfiled(t *testing.T) {
 	got := runWith(t.Context(), "-profile", "list")
-	if got.status != exitOK {
-		t.Fatalf("it ends with status %d, want %d: %s", got.status, exitOK, got.stderr)
+	if got.status != command.OK {
+		t.Fatalf("it ends with status %d, want %d: %s", got.status, command.OK, got.stderr)
 	}
 	for _, name := range []string{"trim-equal", "trim-spread", "tag", "connect", "gate"} {
 		if !strings.Contains(got.stdout, name+" ") {
@@ -82,8 +84,8 @@ func TestProfileIsWrittenWhereItIsWanted(t *testing.T) {
 		{[]string{"-profile", "gate-empty", "-seconds", "0.02", "-out", "mine"}, "mine"},
 	} {
 		got := runWith(t.Context(), c.args...)
-		if got.status != exitOK || !strings.Contains(got.stdout, "go tool pprof -top "+c.file) {
-			t.Errorf("%q ends with status %d and prints %q, want %d and how to read %s", c.args, got.status, got.stdout, exitOK, c.file)
+		if got.status != command.OK || !strings.Contains(got.stdout, "go tool pprof -top "+c.file) {
+			t.Errorf("%q ends with status %d and prints %q, want %d and how to read %s", c.args, got.status, got.stdout, command.OK, c.file)
 		}
 		if _, err := os.Stat(c.file); err != nil {
 			t.Errorf("%q: %v", c.args, err)
@@ -94,8 +96,8 @@ func TestProfileIsWrittenWhereItIsWanted(t *testing.T) {
 func TestNoPageIsAnErrorAtOnce(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "performance.md")
 	got := runWith(t.Context(), "-quick", "-out", missing)
-	if got.status != exitFailed || !strings.HasPrefix(got.stderr, "bench: no page to write to") || strings.Count(got.stderr, "\n") != 1 {
-		t.Errorf("it ends with status %d and says %q, want %d and one line about the page", got.status, got.stderr, exitFailed)
+	if got.status != command.Failed || !strings.HasPrefix(got.stderr, "bench: no page to write to") || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("it ends with status %d and says %q, want %d and one line about the page", got.status, got.stderr, command.Failed)
 	}
 }
 
@@ -104,8 +106,8 @@ func TestInterruptEndsItCleanly(t *testing.T) {
 	cancel()
 	for _, args := range [][]string{{"-quick", "-out", "-"}, {"-check"}, {"-profile", "gate-empty", "-out", filepath.Join(t.TempDir(), "p")}} {
 		got := runWith(ctx, args...)
-		if got.status != exitInterrupted || !strings.HasSuffix(got.stderr, "bench: interrupted\n") || strings.Contains(got.stdout, "|") {
-			t.Errorf("%q, interrupted, ends with status %d and says %q, want %d", args, got.status, got.stderr, exitInterrupted)
+		if got.status != command.Interrupted || !strings.HasSuffix(got.stderr, "bench: interrupted\n") || strings.Contains(got.stdout, "|") {
+			t.Errorf("%q, interrupted, ends with status %d and says %q, want %d", args, got.status, got.stderr, command.Interrupted)
 		}
 	}
 }

@@ -9,28 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
+	"github.com/dep2p/connmgr/cmd/internal/command"
 	"github.com/spf13/cobra"
 )
 
-const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = 130
-)
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends it at once
-	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
-}
+func main() { command.Main(run) }
 
 // run executes one command line and returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -42,18 +27,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var failure *failure
 	switch {
 	case err == nil:
-		return exitOK
+		return command.OK
 	case ctx.Err() != nil:
 		fmt.Fprintln(stderr, "connmgr: interrupted")
-		return exitInterrupted
+		return command.Interrupted
 	case errors.As(err, &failure):
 		for line := range strings.Lines(failure.Error() + "\n") { // one for each that failed
 			fmt.Fprintf(stderr, "connmgr: %s", strings.TrimPrefix(line, "connmgr: "))
 		}
-		return exitFailed
+		return command.Failed
 	default: // everything else comes from reading the command line
 		fmt.Fprintf(stderr, "connmgr: %v (see '%s --help')\n", err, called(root, args))
-		return exitUsage
+		return command.Usage
 	}
 }
 
