@@ -77,7 +77,8 @@ func (g *Gater) makeRoom(peer NodeID, slot connSlot, most places, why Outcome) O
 			searched = true
 			continue
 		}
-		g.room.displaced.Add(uint64(g.m.evict(TriggerNewcomer, leavers...)))
+		peers, _ := g.m.evict(TriggerNewcomer, leavers...)
+		g.room.displaced.Add(uint64(peers))
 		// Others may stand at the door, so the place of the first is handed over. If that
 		// one hangs or fails, there may be room all the same.
 		first := leavers[0]

@@ -8,9 +8,28 @@ import (
 )
 
 // This file closes connections without a plan: those that a rule denies, the one
-// that makes room for a newcomer, those of a peer that misbehaves. Protection from
-// trims does not protect from any of this but displacement, and limits of parallel
-// work and patience are those of closer.go.
+// that makes room for a newcomer, those of a peer that misbehaves or that somebody asks
+// to close. Protection from trims does not protect from any of this but displacement,
+// and limits of parallel work and patience are those of closer.go.
+
+// ClosePeer closes all connections of a peer, protected or not, and returns how many of
+// them it closed. It returns when that is done, but does not wait for a Close that
+// hangs. A peer that is not connected is no error. After Close of the manager it closes
+// nothing.
+//
+// Nothing keeps the peer from coming back; [Gater.Block] does.
+func (m *Manager) ClosePeer(peer NodeID) (conns int) {
+	if m.closed.Load() {
+		return 0
+	}
+	_ = m.refresh() // the host may know of connections that we don't; logged and counted
+	e := m.evictPeer(peer, ClosedOnRequest, func(Conn, Direction) bool { return true })
+	if e == nil {
+		return 0
+	}
+	_, conns = m.evict(TriggerRequest, e)
+	return conns
+}
 
 // eviction is a peer's connections that have to go, already marked as closing.
 type eviction struct {
@@ -56,15 +75,15 @@ type evictor struct {
 }
 
 // evict closes connections, and returns when they are closed or hang; see closer.go.
-// It returns how many peers had one closed by then.
-func (m *Manager) evict(trigger Trigger, list ...*eviction) (peers int) {
+// It returns how many had been closed by then, of how many peers.
+func (m *Manager) evict(trigger Trigger, list ...*eviction) (peers, conns int) {
 	e := &evictor{m: m, trigger: trigger, list: list, allDone: make(chan struct{})}
 	for _, of := range list {
 		of.left = len(of.conns)
 		e.left += of.left
 	}
 	if e.left == 0 {
-		return 0
+		return 0, 0
 	}
 	workers := min(e.left, closeWorkers)
 	check := time.NewTimer(closePatience)
@@ -87,17 +106,17 @@ func (m *Manager) evict(trigger Trigger, list ...*eviction) (peers int) {
 	case <-check.C:
 	}
 	for _, of := range list {
-		if e.tell(of, true) {
+		if closed := e.tell(of, true); closed > 0 {
 			peers++
+			conns += closed
 		}
 	}
-	return peers
+	return peers, conns
 }
 
 // tell counts a peer and tells subscribers of it, once: when all of its connections
-// are done, or now, when those that are not done hang. It reports whether any is
-// closed.
-func (e *evictor) tell(of *eviction, now bool) bool {
+// are done, or now, when those that are not done hang. It returns how many are closed.
+func (e *evictor) tell(of *eviction, now bool) (closed int) {
 	e.mu.Lock()
 	if now && of.left > 0 {
 		of.hangs = true
@@ -112,7 +131,7 @@ func (e *evictor) tell(of *eviction, now bool) bool {
 		e.m.trims.record.addClosed(verdict.Reason)
 		e.m.publishClosed(verdict, e.trigger)
 	}
-	return verdict.Conns > 0
+	return verdict.Conns
 }
 
 // handedOut reports whether every connection has its worker.

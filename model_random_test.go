@@ -265,7 +265,7 @@ func (p *pair) checkTrim(res connmgr.TrimResult) {
 			p.t.Errorf("a %v trim at %d connections, the limit is %d", res.Trigger, total, p.model.limits.HardLimit)
 		}
 	case connmgr.TriggerManual, connmgr.TriggerForce:
-	case connmgr.TriggerNewcomer, connmgr.TriggerRule, connmgr.TriggerReport:
+	case connmgr.TriggerNewcomer, connmgr.TriggerRule, connmgr.TriggerReport, connmgr.TriggerRequest:
 		p.t.Errorf("a trim by %v, which does not trim", res.Trigger)
 	}
 	p.comparePlans(fmt.Sprint(res.Trigger, " trim"), slices.Values(res.Closed), p.model.plan(res.Started, res.Trigger))

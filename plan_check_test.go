@@ -124,7 +124,7 @@ func (in planInput) checkAgainstRules(t *testing.T, plan Plan) {
 		trigger = reference.HardLimit
 	case TriggerForce:
 		trigger = reference.Force
-	case TriggerManual, TriggerHighWater, TriggerTick, TriggerGrace, TriggerNewcomer, TriggerRule, TriggerReport:
+	case TriggerManual, TriggerHighWater, TriggerTick, TriggerGrace, TriggerNewcomer, TriggerRule, TriggerReport, TriggerRequest:
 	}
 	want := rules.Plan(peers, planTime, trigger)
 

@@ -48,6 +48,8 @@ const (
 	// ClosedMisbehaved is a peer whose reported misbehaviour reached the ban ladder's
 	// threshold to disconnect.
 	ClosedMisbehaved
+	// ClosedOnRequest is a peer that somebody asked to close, with [Manager.ClosePeer].
+	ClosedOnRequest
 )
 
 var reasonTexts = [...]string{
@@ -64,6 +66,7 @@ var reasonTexts = [...]string{
 	ClosedBlocked:         "blocked",
 	ClosedDisplaced:       "displaced",
 	ClosedMisbehaved:      "misbehaved",
+	ClosedOnRequest:       "on request",
 }
 
 // String returns the reason in a few words, without saying whether the peer is
@@ -105,6 +108,8 @@ const (
 	TriggerRule
 	// TriggerReport is a report of misbehaviour. There is no plan then.
 	TriggerReport
+	// TriggerRequest is a call of [Manager.ClosePeer]. There is no plan then.
+	TriggerRequest
 )
 
 var triggerTexts = [...]string{
@@ -117,6 +122,7 @@ var triggerTexts = [...]string{
 	TriggerNewcomer:  "newcomer",
 	TriggerRule:      "rule",
 	TriggerReport:    "report",
+	TriggerRequest:   "request",
 }
 
 // String returns the trigger in one or two words.
@@ -135,7 +141,7 @@ func (t Trigger) strength() int {
 		return 2
 	case TriggerHardLimit:
 		return 1
-	case TriggerManual, TriggerHighWater, TriggerTick, TriggerGrace, TriggerNewcomer, TriggerRule, TriggerReport:
+	case TriggerManual, TriggerHighWater, TriggerTick, TriggerGrace, TriggerNewcomer, TriggerRule, TriggerReport, TriggerRequest:
 		return 0
 	default:
 		return 0
@@ -280,6 +286,30 @@ func (p Plan) Verdicts() iter.Seq[Verdict] {
 		}
 		for i, r := range p.reasons {
 			if !r.Closed() && !yield(p.verdict(i, 0)) {
+				return
+			}
+		}
+	}
+}
+
+// Policy returns the policy that the plan was made with.
+func (p Plan) Policy() Policy { return p.policy }
+
+// All yields every peer of the snapshot as the rules saw it, with its verdict, in the
+// order of [Plan.Verdicts].
+func (p Plan) All() iter.Seq2[PeerState, Verdict] {
+	return func(yield func(PeerState, Verdict) bool) {
+		rank := 0
+		for _, v := range p.victims {
+			for i := range v.keys {
+				at := int(v.keys[i].at)
+				if rank++; !yield(p.peers[at], p.verdict(at, rank)) {
+					return
+				}
+			}
+		}
+		for i, r := range p.reasons {
+			if !r.Closed() && !yield(p.peers[i], p.verdict(i, 0)) {
 				return
 			}
 		}

@@ -111,7 +111,7 @@
 //	outcome of connmgr_gate_decisions_total
 //		denied_address, denied_peer, denied_port, hard_limit, inbound_limit, passed, peer_limit, prefix_limit, rate_limit
 //	reason of connmgr_closed_peers_total
-//		blocked, displaced, forced, forced_protected, hard_limit, low_score, misbehaved
+//		blocked, displaced, forced, forced_protected, hard_limit, low_score, misbehaved, on_request
 //	trigger of connmgr_trims_total
 //		force, grace_ended, hard_limit, high_water, manual, tick
 //

@@ -51,9 +51,9 @@ var metrics = []metric{
 		"Connections by direction, those included that are arriving or being closed.",
 		[]string{"direction"},
 		func(r *reading, emit emitter) {
-			emit(float64(r.stats.Inbound), directionWord(connmgr.DirInbound))
-			emit(float64(r.stats.Outbound), directionWord(connmgr.DirOutbound))
-			emit(float64(r.stats.UnknownDirection), directionWord(connmgr.DirUnknown))
+			emit(float64(r.stats.Inbound), wordOf(connmgr.DirInbound))
+			emit(float64(r.stats.Outbound), wordOf(connmgr.DirOutbound))
+			emit(float64(r.stats.UnknownDirection), wordOf(connmgr.DirUnknown))
 		},
 	},
 	plain("connmgr_open_connections", gauge,
@@ -92,7 +92,7 @@ var metrics = []metric{
 		"Trims that have ended, by what set them off.",
 		[]string{"trigger"},
 		func(r *reading, emit emitter) {
-			emitAll(tallied(r.stats.Trims, triggerWord, startsTrims), emit)
+			emitAll(tallied(r.stats.Trims, startsTrims), emit)
 		},
 	},
 	{
@@ -100,7 +100,7 @@ var metrics = []metric{
 		"Peers that the manager has closed, by reason.",
 		[]string{"reason"},
 		func(r *reading, emit emitter) {
-			emitAll(tallied(r.stats.ClosedPeers, reasonWord, connmgr.Reason.Closed), emit)
+			emitAll(tallied(r.stats.ClosedPeers, connmgr.Reason.Closed), emit)
 		},
 	},
 	plain("connmgr_spared_peers_total", counter,
@@ -140,8 +140,8 @@ var metrics = []metric{
 		"Whether (1 or 0) this is a cause of the last trim's shortfall.",
 		[]string{"cause"},
 		func(r *reading, emit emitter) {
-			for c := connmgr.Cause(1); causeWord(c) != ""; c <<= 1 {
-				emit(oneIf(r.stats.LastTrim.Cause&c != 0), causeWord(c))
+			for c := connmgr.Cause(1); len(c.Words()) == 1; c <<= 1 {
+				emit(oneIf(r.stats.LastTrim.Cause&c != 0), c.Words()[0])
 			}
 		},
 	},
@@ -188,9 +188,9 @@ var metrics = []metric{
 		func(r *reading, emit emitter) {
 			// A checkpoint without a word is left out: it is a further place to be asked
 			// at, not a share of what is counted here.
-			for cp := connmgr.Checkpoint(0); checkpointWord(cp) != ""; cp++ {
-				emitAll(tallied(r.gate.Checks[cp], outcomeWord, nil), func(value float64, labels ...string) {
-					emit(value, checkpointWord(cp), labels[0])
+			for cp := connmgr.Checkpoint(0); wordOf(cp) != ""; cp++ {
+				emitAll(tallied(r.gate.Checks[cp], nil), func(value float64, labels ...string) {
+					emit(value, wordOf(cp), labels[0])
 				})
 			}
 		},

@@ -1,153 +1,43 @@
 package connmgrprom
 
-import "github.com/dep2p/connmgr"
+import (
+	"encoding"
 
-// This file gives every constant that becomes the value of a label its word. Words are
-// for machines: the texts of String are for people, and may change. A constant without a
-// word gets "", which ends the list of its kind and fails a test and the linter.
+	"github.com/dep2p/connmgr"
+)
+
+// This file counts under the words that the core has for its constants.
 
 // other is the word for what a newer core counts and this package does not know.
 const other = "other"
 
-func directionWord(d connmgr.Direction) string {
-	switch d {
-	case connmgr.DirUnknown:
-		return "unknown"
-	case connmgr.DirInbound:
-		return "inbound"
-	case connmgr.DirOutbound:
-		return "outbound"
-	default:
-		return ""
-	}
+// constant is what has a word.
+type constant interface {
+	~uint8
+	encoding.TextMarshaler
 }
 
-// triggerWord has a word for what sets off no trim as well, so that none is forgotten.
-func triggerWord(t connmgr.Trigger) string {
-	switch t {
-	case connmgr.TriggerManual:
-		return "manual"
-	case connmgr.TriggerHighWater:
-		return "high_water"
-	case connmgr.TriggerTick:
-		return "tick"
-	case connmgr.TriggerGrace:
-		return "grace_ended"
-	case connmgr.TriggerHardLimit:
-		return "hard_limit"
-	case connmgr.TriggerForce:
-		return "force"
-	case connmgr.TriggerNewcomer:
-		return "newcomer"
-	case connmgr.TriggerRule:
-		return "rule"
-	case connmgr.TriggerReport:
-		return "report"
-	default:
+// wordOf returns the word of a constant, "" if there is no such constant, which ends the
+// list of its kind.
+func wordOf[K constant](k K) string {
+	word, err := k.MarshalText()
+	if err != nil {
 		return ""
 	}
+	return string(word)
 }
 
 // startsTrims reports whether a trim can have the trigger. The others close without one.
 func startsTrims(t connmgr.Trigger) bool {
 	switch t {
-	case connmgr.TriggerNewcomer, connmgr.TriggerRule, connmgr.TriggerReport:
+	case connmgr.TriggerNewcomer, connmgr.TriggerRule, connmgr.TriggerReport,
+		connmgr.TriggerRequest:
 		return false
 	case connmgr.TriggerManual, connmgr.TriggerHighWater, connmgr.TriggerTick,
 		connmgr.TriggerGrace, connmgr.TriggerHardLimit, connmgr.TriggerForce:
 		return true
 	default:
 		return true
-	}
-}
-
-// reasonWord has a word for those who are kept as well; only the closed are counted.
-func reasonWord(r connmgr.Reason) string {
-	switch r {
-	case connmgr.NotConnected:
-		return "not_connected"
-	case connmgr.KeptNothingToDo:
-		return "nothing_to_do"
-	case connmgr.KeptAboveCut:
-		return "above_cut"
-	case connmgr.KeptInGrace:
-		return "in_grace"
-	case connmgr.KeptProtected:
-		return "protected"
-	case connmgr.KeptOutboundFloor:
-		return "outbound_floor"
-	case connmgr.ClosedLowScore:
-		return "low_score"
-	case connmgr.ClosedHardLimit:
-		return "hard_limit"
-	case connmgr.ClosedForced:
-		return "forced"
-	case connmgr.ClosedForcedProtected:
-		return "forced_protected"
-	case connmgr.ClosedBlocked:
-		return "blocked"
-	case connmgr.ClosedDisplaced:
-		return "displaced"
-	case connmgr.ClosedMisbehaved:
-		return "misbehaved"
-	default:
-		return ""
-	}
-}
-
-// causeWord is for one cause; a plan can have several.
-func causeWord(c connmgr.Cause) string {
-	switch c {
-	case connmgr.CauseProtected:
-		return "protected"
-	case connmgr.CauseGrace:
-		return "grace"
-	case connmgr.CauseOutbound:
-		return "outbound_floor"
-	default:
-		return ""
-	}
-}
-
-func checkpointWord(c connmgr.Checkpoint) string {
-	switch c {
-	case connmgr.AtPeerDial:
-		return "peer_dial"
-	case connmgr.AtAddrDial:
-		return "address_dial"
-	case connmgr.AtAccept:
-		return "accept"
-	case connmgr.AtSecured:
-		return "secured"
-	case connmgr.AtUpgraded:
-		return "upgraded"
-	default:
-		return ""
-	}
-}
-
-func outcomeWord(o connmgr.Outcome) string {
-	switch o {
-	case connmgr.Passed:
-		return "passed"
-	case connmgr.DeniedPeer:
-		return "denied_peer"
-	case connmgr.DeniedAddr:
-		return "denied_address"
-	case connmgr.DeniedPort:
-		return "denied_port"
-	case connmgr.OverHardLimit:
-		return "hard_limit"
-	case connmgr.OverInboundLimit:
-		return "inbound_limit"
-	case connmgr.OverPeerLimit:
-		return "peer_limit"
-	case connmgr.OverPrefixLimit:
-		return "prefix_limit"
-	case connmgr.OverRate:
-		return "rate_limit"
-	default:
-		return ""
 	}
 }
 
@@ -161,11 +51,11 @@ type tally struct {
 
 // newTally lists the constants of a kind from the first on, as far as they have words;
 // those that wanted does not want are left out. A nil wanted wants all.
-func newTally[K ~uint8](word func(K) string, wanted func(K) bool) *tally {
+func newTally[K constant](wanted func(K) bool) *tally {
 	t := &tally{counts: make(map[string]float64)}
-	for k := K(0); word(k) != ""; k++ {
+	for k := K(0); wordOf(k) != ""; k++ {
 		if wanted == nil || wanted(k) {
-			t.add(word(k), 0)
+			t.add(wordOf(k), 0)
 		}
 	}
 	return t
@@ -183,10 +73,10 @@ func (t *tally) add(word string, n uint64) {
 }
 
 // tallied puts the counts of a kind under their words.
-func tallied[K ~uint8](counts map[K]uint64, word func(K) string, wanted func(K) bool) *tally {
-	t := newTally(word, wanted)
+func tallied[K constant](counts map[K]uint64, wanted func(K) bool) *tally {
+	t := newTally(wanted)
 	for k, n := range counts {
-		t.add(word(k), n)
+		t.add(wordOf(k), n)
 	}
 	return t
 }

@@ -3,7 +3,6 @@ package connmgrprom
 import (
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,62 +13,10 @@ import (
 
 // These tests fail when the core grows something that a scrape does not tell of.
 
-// kinds lists, for each type whose constants become values of labels, those constants
-// with their words. The core has no list of them, but a text for each and for no other.
-func kinds() map[string]map[string]string {
-	return map[string]map[string]string{
-		"Trigger":    wordsOf[connmgr.Trigger]("Trigger", triggerWord),
-		"Reason":     wordsOf[connmgr.Reason]("Reason", reasonWord),
-		"Checkpoint": wordsOf[connmgr.Checkpoint]("Checkpoint", checkpointWord),
-		"Outcome":    wordsOf[connmgr.Outcome]("Outcome", outcomeWord),
-	}
-}
-
-func wordsOf[K interface {
-	~uint8
-	fmt.Stringer
-}](name string, word func(K) string) map[string]string {
-	words := make(map[string]string)
-	for k := K(0); k.String() != fmt.Sprintf("%s(%d)", name, k); k++ {
-		words[k.String()] = word(k)
-	}
-	return words
-}
-
-var snakeCase = regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
-
-func TestEveryConstantHasAWordOfItsOwn(t *testing.T) {
-	least := map[string]int{"Trigger": 9, "Reason": 13, "Checkpoint": 5, "Outcome": 9}
-	for kind, words := range kinds() {
-		if len(words) < least[kind] {
-			t.Errorf("%s: %d constants were found, want at least the %d that there were once", kind, len(words), least[kind])
-		}
-		owner := map[string]string{}
-		for text, word := range words {
-			if !snakeCase.MatchString(word) || word == other {
-				t.Errorf("%s %q has the word %q, want one in snake_case", kind, text, word)
-			}
-			if owner[word] != "" {
-				t.Errorf("%s %q and %q have the same word %q", kind, text, owner[word], word)
-			}
-			owner[word] = text
-		}
-	}
-	causes := 0
-	for c := connmgr.Cause(1); c != 0 && !strings.HasPrefix(c.String(), "Cause("); c <<= 1 {
-		if causes++; !snakeCase.MatchString(causeWord(c)) {
-			t.Errorf("Cause %q has the word %q, want one in snake_case", c, causeWord(c))
-		}
-	}
-	if causes < 3 {
-		t.Errorf("%d causes were found, want at least 3", causes)
-	}
-}
-
 // A caller of newer core counts under a constant that has no word here.
 func TestWhatHasNoWordIsCountedAsOther(t *testing.T) {
 	counts := map[connmgr.Reason]uint64{connmgr.ClosedForced: 1, 200: 2, 201: 3}
-	got := tallied(counts, reasonWord, connmgr.Reason.Closed)
+	got := tallied(counts, connmgr.Reason.Closed)
 	if got.counts[other] != 5 || got.counts["forced"] != 1 || got.counts["blocked"] != 0 {
 		t.Errorf("counted %v, want 5 other, 1 forced, 0 blocked", got.counts)
 	}
