@@ -173,6 +173,11 @@ func (m *Manager) SetLimits(l Limits) error {
 	return nil
 }
 
+// Policy returns what trims are planned with now. With [PlanTrim], it answers what would
+// be if something were different. Its TieKey is secret: who knows it can choose an ID that
+// goes last.
+func (m *Manager) Policy() Policy { return *m.policy() }
+
 func (m *Manager) policy() *Policy {
 	l := m.limits.Load()
 	return &Policy{

@@ -1,7 +1,10 @@
-// Command connmgr shows the connection manager at work on real libp2p nodes.
+// Command connmgr runs a libp2p node under the connection manager, asks and changes a node
+// that runs, and shows the manager at work on real nodes.
 //
-// Exit status: 0 when all went well, 1 when something failed (of a demo: when it
-// broke a promise), 2 when the command line is wrong, 130 when interrupted.
+// Exit status: 0 when all went well, 1 when something failed (of a demo: when it broke a
+// promise), 2 when the command line is wrong, 3 when no node answers, 4 when the node
+// refuses, 5 when there is no such peer or rule, 130 when interrupted. "connmgr help
+// exit-codes" says the same.
 package main
 
 import (
@@ -35,7 +38,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		for line := range strings.Lines(failure.Error() + "\n") { // one for each that failed
 			fmt.Fprintf(stderr, "connmgr: %s", strings.TrimPrefix(line, "connmgr: "))
 		}
-		return command.Failed
+		return exitStatus(err)
 	default: // everything else comes from reading the command line
 		fmt.Fprintf(stderr, "connmgr: %v (see '%s --help')\n", err, called(root, args))
 		return command.Usage
@@ -67,6 +70,8 @@ func newRoot() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	root.AddCommand(newDemo(), newRules())
+	root.AddCommand(newDemo(), newRules(), newRun(), newConfig())
+	root.AddCommand(newOnline()...)
+	root.AddCommand(newExitCodes())
 	return root
 }

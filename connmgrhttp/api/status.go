@@ -95,6 +95,9 @@ type FaultCounts struct {
 	UnknownDisconnects uint64 `json:"unknown_disconnects"`
 	NilNotifications   uint64 `json:"nil_notifications"`
 	LateNotifications  uint64 `json:"late_notifications"`
+	// EventsLost is the events that came faster than they could be noted for streams and
+	// histories.
+	EventsLost uint64 `json:"events_lost"`
 }
 
 // Limits is what can be changed while the node runs. As the body of a PATCH it is a JSON

@@ -14,6 +14,9 @@ const (
 	OK          = 0
 	Failed      = 1
 	Usage       = 2 // the command line is wrong
+	Unreachable = 3 // no node answers
+	Refused     = 4 // the node takes no requests from us
+	NotFound    = 5 // there is no such peer or rule
 	Interrupted = 130
 )
 

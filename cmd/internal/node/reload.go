@@ -1,0 +1,43 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"reflect"
+
+	"github.com/dep2p/connmgr/cmd/internal/config"
+)
+
+// This file changes a running node.
+
+// Reload applies what a running node can change: limits, lists of rules, peers to connect
+// to and to protect. It warns of what takes a restart. The configuration is one that
+// [config.Load] found nothing wrong with. An error is about lists of rules, and has been
+// logged; everything else is applied all the same.
+func (n *Node) Reload(ctx context.Context, next config.Config) error {
+	for _, change := range config.Changes(&n.cfg, &next) {
+		if change.Live {
+			n.log.Info("changed", "field", change.Key, "from", change.Old, "to", change.New)
+		} else {
+			n.log.Warn("changed, but takes a restart", "field", change.Key, "from", change.Old, "to", change.New)
+		}
+	}
+	before := n.cfg
+	n.cfg = config.Apply(before, next)
+	var errs []error
+	// Somebody may have changed limits through the API; the file is what holds now.
+	core, limits := n.cm.Core(), n.cfg.Watermarks.Limits()
+	if now := core.Limits(); now != limits {
+		errs = append(errs, core.SetLimits(limits))
+		n.log.Info("limits", "low_water", limits.LowWater, "high_water", limits.HighWater,
+			"hard_limit", limitText(limits.HardLimit), "outbound_floor", limits.OutboundFloor)
+	}
+	gate, door := n.cm.Gater().Core(), n.cfg.Gate.Limits()
+	if now := gate.Limits(); !reflect.DeepEqual(now, door) {
+		errs = append(errs, gate.SetLimits(door))
+	}
+	protect(n.cm, before.PeersToProtect(), n.cfg.PeersToProtect(), protectTag)
+	n.keep.set(n.cfg.PeersToConnect())
+	errs = append(errs, n.reloadRules(ctx, before.Rules.Lists, n.cfg.Rules.Lists))
+	return errors.Join(errs...)
+}

@@ -1,0 +1,112 @@
+package connmgrhttp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dep2p/connmgr"
+	"github.com/dep2p/connmgr/connmgrhttp/api"
+	"github.com/dep2p/connmgr/connmgrhttp/internal/problem"
+)
+
+// This file turns what a function returns into an answer, and errors into problems.
+
+// document returns what a request is answered with, or an error: an *api.Problem, or
+// something that nobody expected.
+type document func(r *http.Request) (any, error)
+
+// created is a document that is answered with 201.
+type created struct{ doc any }
+
+// answer serves a document.
+func (h *handler) answer(f document) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		doc, err := f(r)
+		if err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		status := http.StatusOK
+		if c, ok := doc.(created); ok {
+			doc, status = c.doc, http.StatusCreated
+		}
+		body, err := json.Marshal(doc)
+		if err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		body = append(body, '\n')
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.WriteHeader(status)
+		_, _ = w.Write(body) // whoever asked may have gone
+	}
+}
+
+// searchPatience is how long a search may wait for its turn and for a plan. A plan of a
+// million peers takes about a second; longer than this, something hangs.
+const searchPatience = 10 * time.Second
+
+// search serves a document that takes a look at all peers or all rules.
+func (h *handler) search(f document) http.HandlerFunc {
+	return h.answer(func(r *http.Request) (any, error) {
+		ctx, cancel := context.WithTimeout(r.Context(), searchPatience)
+		defer cancel()
+		r = r.WithContext(ctx)
+		leave, err := h.enter(r)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+		return f(r)
+	})
+}
+
+// change serves a document that says what a request has changed. Plans made before are
+// out of date then.
+func (h *handler) change(f document) http.HandlerFunc {
+	return h.answer(func(r *http.Request) (any, error) {
+		defer h.plans.forget()
+		return f(r)
+	})
+}
+
+// enter waits for a place among the heavy requests, and returns how to leave it.
+func (h *handler) enter(r *http.Request) (leave func(), err error) {
+	select {
+	case h.heavy <- struct{}{}:
+		return func() { <-h.heavy }, nil
+	case <-r.Context().Done():
+		return nil, refuse(problem.Unavailable, "", "the request ended before its turn came; %d others were being worked on", heavyRequests)
+	}
+}
+
+// fail answers with a problem. One that nobody expected is logged, and not shown.
+func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if p, ok := errors.AsType[*api.Problem](err); ok {
+		problem.Write(w, *p)
+		return
+	}
+	if errors.Is(err, connmgr.ErrClosed) {
+		problem.Write(w, problem.Unavailable.With("the manager is closed: the node is about to stop"))
+		return
+	}
+	h.log.ErrorContext(r.Context(), "connmgr: a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	problem.Write(w, problem.Internal.With("see the node's log"))
+}
+
+// refuse makes a problem an error. field is what of the body or the query is wrong, ""
+// for nothing of it.
+func refuse(kind problem.Kind, field, format string, args ...any) error {
+	p := kind.Withf(format, args...)
+	p.Field = field
+	return &p
+}
+
+// said is an error of the core's without the prefix that all of them have.
+func said(err error) string { return strings.TrimPrefix(err.Error(), "connmgr: ") }

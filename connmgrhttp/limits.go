@@ -1,0 +1,135 @@
+package connmgrhttp
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"net/http"
+	"strings"
+
+	"github.com/dep2p/connmgr"
+	"github.com/dep2p/connmgr/connmgrhttp/api"
+	"github.com/dep2p/connmgr/connmgrhttp/internal/problem"
+)
+
+// This file shows and changes limits.
+
+func (h *handler) getLimits(r *http.Request) (any, error) {
+	if err := noQuery(r); err != nil {
+		return nil, err
+	}
+	return h.limits(), nil
+}
+
+// limitsPatch is a merge patch of api.Limits. A member that is missing changes nothing,
+// which is why everything is a pointer; that of hard_limit may be null.
+type limitsPatch struct {
+	LowWater      *int            `json:"low_water"`
+	HighWater     *int            `json:"high_water"`
+	HardLimit     json.RawMessage `json:"hard_limit"`
+	OutboundFloor *int            `json:"outbound_floor"`
+	Gate          *gatePatch      `json:"gate"`
+}
+
+type gatePatch struct {
+	MaxInbound    *int               `json:"max_inbound"`
+	MaxPerPeer    *int               `json:"max_per_peer"`
+	PerPrefix     *[]api.PrefixLimit `json:"per_prefix"`
+	ExemptPrivate *bool              `json:"exempt_private"`
+}
+
+// patchLimits changes all of what it is given, or nothing.
+func (h *handler) patchLimits(r *http.Request) (any, error) {
+	if err := noQuery(r); err != nil {
+		return nil, err
+	}
+	var patch limitsPatch
+	if err := readPatch(r, &patch, "hard_limit"); err != nil {
+		return nil, err
+	}
+	h.limitsMu.Lock() // two patches at once would each undo a part of the other
+	defer h.limitsMu.Unlock()
+
+	before := h.m.Limits()
+	after, gate := before, h.g.Limits()
+	set(&after.LowWater, patch.LowWater)
+	set(&after.HighWater, patch.HighWater)
+	set(&after.OutboundFloor, patch.OutboundFloor)
+	if err := patch.setHardLimit(&after.HardLimit); err != nil {
+		return nil, err
+	}
+	if patch.Gate != nil {
+		patch.Gate.apply(&gate)
+	}
+	if err := h.m.SetLimits(after); err != nil {
+		return nil, unprocessable(err)
+	}
+	if patch.Gate != nil {
+		if err := h.g.SetLimits(gate); err != nil {
+			_ = h.m.SetLimits(before) // they held a moment ago
+			return nil, unprocessable(err)
+		}
+	}
+	return h.limits(), nil
+}
+
+func (p *limitsPatch) setHardLimit(limit *int) error {
+	switch {
+	case len(p.HardLimit) == 0:
+	case bytes.Equal(p.HardLimit, []byte("null")):
+		*limit = math.MaxInt
+	default:
+		if err := json.Unmarshal(p.HardLimit, limit); err != nil {
+			return refuse(problem.Unprocessable, "hard_limit", "hard_limit is %.100s, want a number of connections, or null for no limit", p.HardLimit)
+		}
+	}
+	return nil
+}
+
+func (p *gatePatch) apply(l *connmgr.GateLimits) {
+	set(&l.MaxInbound, p.MaxInbound)
+	set(&l.MaxPerPeer, p.MaxPerPeer)
+	set(&l.ExemptPrivate, p.ExemptPrivate)
+	if p.PerPrefix == nil {
+		return
+	}
+	l.PerPrefix = nil
+	for _, d := range *p.PerPrefix {
+		l.PerPrefix = append(l.PerPrefix, connmgr.PrefixLimit{
+			IPv4: d.IPv4, IPv6: d.IPv6, MaxConns: d.MaxConns, Rate: d.Rate, Burst: d.Burst,
+		})
+	}
+}
+
+func set[T any](to *T, value *T) {
+	if value != nil {
+		*to = *value
+	}
+}
+
+// limitFields says what the fields are called here that the core's errors name.
+var limitFields = []struct{ core, here string }{
+	{"LowWater", "low_water"},
+	{"HighWater", "high_water"},
+	{"HardLimit", "hard_limit"},
+	{"OutboundFloor", "outbound_floor"},
+	{"GateLimits.MaxInbound", "gate.max_inbound"},
+	{"GateLimits.MaxPerPeer", "gate.max_per_peer"},
+	{"GateLimits.PerPrefix", "gate.per_prefix"},
+}
+
+// unprocessable is the core's error about limits. The first field that it names is the
+// one that is wrong.
+func unprocessable(err error) error {
+	text := strings.TrimPrefix(err.Error(), "connmgr: ")
+	field, first := "", len(text)
+	for _, f := range limitFields {
+		if at := strings.Index(text, f.core); at >= 0 && at < first {
+			field, first = f.here, at
+		}
+	}
+	for _, f := range limitFields {
+		text = strings.ReplaceAll(text, f.core, f.here)
+	}
+	return refuse(problem.Unprocessable, field, "%s", text)
+}

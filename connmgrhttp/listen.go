@@ -1,0 +1,233 @@
+package connmgrhttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/dep2p/connmgr/connmgrhttp/internal/guard"
+)
+
+// This file listens, and only where it is safe to.
+
+// resolveTime is how long a name may take to be resolved.
+const resolveTime = 10 * time.Second
+
+// Listen listens at an address: "host:port", or "unix:PATH" for a unix socket. The port 0
+// is any that is free.
+//
+// An address that others reach needs a token of at least 16 bytes: that is each that is
+// not loopback, the empty host and 0.0.0.0 among them, and a name unless it resolves to
+// loopback addresses only. Give the same token to [Config]. localhost is loopback whatever
+// a name server says. Of a name the first address is taken, IPv4 before IPv6.
+//
+// A unix socket can be opened by the user of this process only (on Windows, by whoever
+// the permissions of its folder let). One that was left behind by a process that has died
+// is replaced; one that is answered, or another kind of file, is an error. Closing the
+// listener removes the socket.
+func Listen(address, token string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		l, err := listenUnix(path)
+		if err != nil {
+			return nil, fmt.Errorf("connmgr: cannot listen at %q: %w", address, err)
+		}
+		return l, nil
+	}
+	hostPort, err := checkAddress(address, token)
+	if err != nil {
+		return nil, fmt.Errorf("connmgr: cannot listen at %q: %w", address, err)
+	}
+	l, err := net.Listen("tcp", hostPort)
+	if err != nil {
+		return nil, fmt.Errorf("connmgr: cannot listen at %q: %w", address, err)
+	}
+	return l, nil
+}
+
+// checkAddress returns the address to listen at, without a name, so that what is listened
+// at is what was looked at.
+func checkAddress(address, token string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("want host:port, or unix:PATH: %w", err)
+	}
+	if port == "" {
+		return "", errors.New("there is no port; 0 is any that is free")
+	}
+	addrs, err := resolve(host)
+	if err != nil {
+		return "", err
+	}
+	isLoopback := func(a netip.Addr) bool { return a.Unmap().IsLoopback() }
+	others := slices.DeleteFunc(slices.Clone(addrs), isLoopback)
+	if len(addrs) == 0 || len(others) > 0 { // no address is all addresses
+		why := "it is reached by others"
+		if len(others) > 0 && others[0].String() != host {
+			why = fmt.Sprintf("it is reached by others, for %q is %v", host, others[0])
+		}
+		switch {
+		case token == "":
+			return "", fmt.Errorf("%s, and there is no token; set one of at least %d bytes, or listen at 127.0.0.1 or at a unix socket", why, guard.MinToken)
+		case len(token) < guard.MinToken:
+			return "", fmt.Errorf("%s, and the token has %d bytes; set one of at least %d, or listen at 127.0.0.1 or at a unix socket", why, len(token), guard.MinToken)
+		}
+	}
+	if err := guard.CheckToken(token); err != nil {
+		return "", err
+	}
+	if len(addrs) > 0 {
+		host = addrs[0].String()
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// resolve returns the addresses of a host, none for the empty one. A variable for the
+// tests.
+var resolve = func(host string) ([]netip.Addr, error) {
+	if host == "" {
+		return nil, nil
+	}
+	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, nil
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{addr}, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTime)
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return a.Unmap().BitLen() - b.Unmap().BitLen() })
+	return addrs, nil
+}
+
+// dialTime is how long a socket may take to be answered that is there already.
+const dialTime = time.Second
+
+// listenUnix listens at a unix socket that only this user can open.
+//
+// A socket is born with the permissions that the umask leaves, which others may be able
+// to open for the moment until they are changed. The umask itself is the process's: to set
+// it would change files that others make meanwhile. So the socket is made in a folder of
+// its own, that nobody else can enter, and moved to its place when it is closed to them.
+func listenUnix(path string) (net.Listener, error) {
+	switch {
+	case path == "":
+		return nil, errors.New("there is no path behind unix:")
+	case path[0] == '@' || strings.ContainsRune(path, 0):
+		return nil, errors.New("an abstract socket has no permissions, so whoever is on this machine could open it; give a path")
+	}
+	path, err := filepath.Abs(path) // the working directory may be another when it is removed
+	if err != nil {
+		return nil, err
+	}
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	if runtime.GOOS == "windows" { // no permissions to set, only those of the folder
+		return bindUnix(path, path)
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".s") // with 0700; the name is short as a socket's path must be
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	return bindUnix(filepath.Join(dir, "s"), path)
+}
+
+// bindUnix makes a socket at one path and moves it to another.
+func bindUnix(born, path string) (net.Listener, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: born, Net: "unix"})
+	if err != nil {
+		if len(born) > maxSocketPath {
+			err = fmt.Errorf("the path is too long for a socket; take one shorter by %d bytes: %w", len(born)-maxSocketPath, err)
+		}
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // it would look at the first path
+	fail := func(err error) (net.Listener, error) {
+		_ = l.Close()
+		_ = os.Remove(born)
+		return nil, err
+	}
+	if err := os.Chmod(born, 0o600); err != nil && runtime.GOOS != "windows" {
+		return fail(err)
+	}
+	if born != path {
+		if err := os.Rename(born, path); err != nil {
+			return fail(err)
+		}
+	}
+	file, err := os.Lstat(path)
+	if err != nil {
+		return fail(err)
+	}
+	return &unixListener{UnixListener: l, path: path, file: file}, nil
+}
+
+// maxSocketPath is the bytes that a socket's path can have everywhere.
+const maxSocketPath = 103
+
+// removeStale makes place for a socket: it removes one that nobody answers.
+func removeStale(path string) error {
+	file, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case file.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("there is a file that is not a socket (%v); remove it, or give another path", file.Mode())
+	}
+	conn, err := net.DialTimeout("unix", path, dialTime)
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		return errors.New("another process answers there; stop it, or give another path")
+	case errors.Is(err, fs.ErrNotExist): // gone meanwhile
+		return nil
+	case !isRefused(err): // not allowed, or a queue that is full: somebody may be there
+		return fmt.Errorf("there is a socket, and whether somebody answers it is not known: %w", err)
+	}
+	return os.Remove(path)
+}
+
+// isRefused reports whether nobody answers at an address.
+func isRefused(err error) bool {
+	const wsaECONNREFUSED = syscall.Errno(10061) // what Windows says; its syscall.ECONNREFUSED never comes
+	return errors.Is(err, syscall.ECONNREFUSED) || runtime.GOOS == "windows" && errors.Is(err, wsaECONNREFUSED)
+}
+
+// unixListener is a listener that knows where its socket was moved to.
+type unixListener struct {
+	*net.UnixListener
+	path string
+	file fs.FileInfo
+	once sync.Once
+}
+
+// Addr returns the path that was asked for.
+func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
+
+// Close stops listening and removes the socket, unless it is another one's meanwhile.
+func (l *unixListener) Close() error {
+	l.once.Do(func() {
+		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) {
+			_ = os.Remove(l.path)
+		}
+	})
+	return l.UnixListener.Close()
+}

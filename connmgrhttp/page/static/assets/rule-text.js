@@ -1,0 +1,17 @@
+// This file says what a rule does, and until when.
+
+import { h } from "./dom.js";
+import { dateTime, until } from "./format.js";
+
+// ruleEffect is "deny" or "allow", with a symbol.
+export function ruleEffect(rule) {
+  const deny = rule.effect === "deny";
+  return h("span", { class: `verdict ${deny ? "bad" : "good"}` },
+    h("span", { class: "symbol", "aria-hidden": "true" }, deny ? "■" : "✓"), deny ? "deny" : rule.effect);
+}
+
+// ruleEnds is when a rule ends, from now on and by the calendar.
+export function ruleEnds(rule) {
+  if (!rule.expires) return h("span", { class: "ends" }, "never ends");
+  return h("time", { class: "ends", datetime: rule.expires }, `ends ${until(rule.expires)} `, h("small", null, dateTime(rule.expires)));
+}
