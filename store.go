@@ -2,6 +2,7 @@ package connmgr
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -116,6 +117,10 @@ func (k *ruleKeeper) start(round *saveRound) {
 	}
 }
 
+// ErrNotSaved is wrapped by the errors of methods that change rules if the change is in
+// force, but not saved, or not known to be. Saving it is tried again.
+var ErrNotSaved = errors.New("connmgr: the rules are in force, but not saved")
+
 // wait waits until a round has been saved. When ctx ends first, it goes on without
 // the caller.
 func (k *ruleKeeper) wait(ctx context.Context, round *saveRound) error {
@@ -128,11 +133,11 @@ func (k *ruleKeeper) wait(ctx context.Context, round *saveRound) error {
 	select {
 	case <-round.done:
 		if round.err != nil {
-			return fmt.Errorf("connmgr: the rules are in force, but could not be saved: %w", round.err)
+			return fmt.Errorf("%w: they could not be: %w", ErrNotSaved, round.err)
 		}
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("connmgr: the rules are in force, but are not known to be saved: %w", ctx.Err())
+		return fmt.Errorf("%w, as far as is known: %w", ErrNotSaved, ctx.Err())
 	}
 }
 

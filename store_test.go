@@ -105,7 +105,7 @@ func TestARuleThatCannotBeSavedIsInForceAndSavedLater(t *testing.T) {
 			tt.fail(store)
 			expectError := func(what string, err error) {
 				t.Helper()
-				if err == nil || !strings.HasPrefix(err.Error(), "connmgr: the rules are in force, but could not be saved: ") || !strings.Contains(err.Error(), tt.want) {
+				if err == nil || !errors.Is(err, connmgr.ErrNotSaved) || !strings.HasPrefix(err.Error(), "connmgr: the rules are in force, but not saved: they could not be: ") || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("a store that %s: %s returns %v, want an error that says so and wraps the store's", tt.name, what, err)
 				}
 				if tt.name == "fails" && !errors.Is(err, full) {
@@ -182,7 +182,7 @@ func TestWhoDoesNotWaitForTheStoreIsTold(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		err := m.Gater().Add(ctx, denyPeer("alice"))
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "connmgr: the rules are in force, but are not known to be saved: ") {
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, connmgr.ErrNotSaved) || !strings.HasPrefix(err.Error(), "connmgr: the rules are in force, but not saved, as far as is known: ") {
 			t.Errorf("Add = %v, want an error that says so and wraps the context's", err)
 		}
 		if took := time.Since(start); took != time.Second {

@@ -2,6 +2,7 @@ package connmgrhttp_test
 
 import (
 	"maps"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -51,7 +52,7 @@ func TestTagsAreSetAndTakenAway(t *testing.T) {
 		}
 		for body, status := range map[string]int{
 			`{}`:                              400,
-			`{"value": null}`:                 400,
+			`{"value": null}`:                 422,
 			`{"value": "7"}`:                  422,
 			`{"value": 7.5}`:                  422,
 			`{"value": 99999999999999999999}`: 422,
@@ -94,6 +95,26 @@ func TestAPeerIsClosedOnRequest(t *testing.T) {
 			t.Errorf("the second time %d connections were closed, want none", doc.Connections)
 		}
 		n.refused("POST", "/v1/peers/a/close", `{"really": true}`, 400)
+	})
+}
+
+// A body that comes in chunks has no length, and can be empty all the same.
+func TestABodyOfNoChunksIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, oneToTwo(), connmgrhttp.Config{})
+		for body, status := range map[string]int{"": 200, "{}": 400} {
+			r := httptest.NewRequest("PUT", "/v1/peers/a/protections/x", strings.NewReader(body))
+			r.Host, r.ContentLength = "localhost", -1
+			if w := n.serve(r); w.Code != status {
+				t.Errorf("a chunked body %q gets status %d, want %d: %s", body, w.Code, status, w.Body)
+			}
+		}
+		r := httptest.NewRequest("POST", "/v1/trim", strings.NewReader(`{"force": true}`))
+		r.Host, r.ContentLength = "localhost", -1
+		r.Header.Set("Content-Type", "application/json")
+		if w := n.serve(r); !strings.Contains(w.Body.String(), `"trigger":"force"`) {
+			t.Errorf("a chunked body gets %s, want a forced trim", w.Body)
+		}
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dep2p/connmgr"
 	"github.com/dep2p/connmgr/connmgrhttp/api"
+	"github.com/dep2p/connmgr/connmgrhttp/internal/journal"
 	"github.com/dep2p/connmgr/connmgrhttp/internal/problem"
 )
 
@@ -57,13 +58,12 @@ func (h *handler) search(f document) http.HandlerFunc {
 	return h.answer(func(r *http.Request) (any, error) {
 		ctx, cancel := context.WithTimeout(r.Context(), searchPatience)
 		defer cancel()
-		r = r.WithContext(ctx)
-		leave, err := h.enter(r)
+		leave, err := h.enter(ctx)
 		if err != nil {
 			return nil, err
 		}
 		defer leave()
-		return f(r)
+		return f(r.WithContext(ctx))
 	})
 }
 
@@ -77,12 +77,14 @@ func (h *handler) change(f document) http.HandlerFunc {
 }
 
 // enter waits for a place among the heavy requests, and returns how to leave it.
-func (h *handler) enter(r *http.Request) (leave func(), err error) {
+func (h *handler) enter(ctx context.Context) (leave func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, searchPatience)
+	defer cancel()
 	select {
 	case h.heavy <- struct{}{}:
 		return func() { <-h.heavy }, nil
-	case <-r.Context().Done():
-		return nil, refuse(problem.Unavailable, "", "the request ended before its turn came; %d others were being worked on", heavyRequests)
+	case <-ctx.Done():
+		return nil, refuse(problem.Unavailable, "", "the request's turn did not come in time; %d others were being worked on", heavyRequests)
 	}
 }
 
@@ -92,8 +94,12 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		problem.Write(w, *p)
 		return
 	}
-	if errors.Is(err, connmgr.ErrClosed) {
+	switch {
+	case errors.Is(err, connmgr.ErrClosed):
 		problem.Write(w, problem.Unavailable.With("the manager is closed: the node is about to stop"))
+		return
+	case errors.Is(err, journal.ErrTooMany):
+		problem.Write(w, problem.TooManyStreams.With("as many event streams are open as are allowed; close one, or come again later"))
 		return
 	}
 	h.log.ErrorContext(r.Context(), "connmgr: a request failed", "method", r.Method, "path", r.URL.Path, "error", err)

@@ -1,7 +1,9 @@
 package connmgrhttp
 
 import (
+	"bufio"
 	"encoding/json"
+	"io"
 	"net/http"
 	"slices"
 
@@ -20,28 +22,10 @@ const (
 	maxList = 32 << 20
 )
 
-// readBody reads a document.
-func readBody(r *http.Request, into any) error { return guard.DecodeJSON(r, maxBody, into) }
-
-// readOptionalBody is readBody where there may be none.
-func readOptionalBody(r *http.Request, into any) error {
-	if r.ContentLength == 0 {
-		return nil
-	}
-	return readBody(r, into)
-}
-
-// noBody is for requests whose path says all.
-func noBody(r *http.Request) error {
-	if r.ContentLength != 0 {
-		return refuse(problem.BadRequest, "", "%s %.200s takes no body", r.Method, r.URL.Path)
-	}
-	return nil
-}
-
-// readPatch reads a merge patch. A null in it would mean to remove a member; those that
-// cannot be removed are refused, and not taken for missing, as encoding/json would.
-func readPatch(r *http.Request, into any, nullable ...string) error {
+// readBody reads a document. A null in it would be taken for a member that is missing by
+// encoding/json, and in a merge patch it would mean to remove one; neither is meant here,
+// so it is refused but for those that are named.
+func readBody(r *http.Request, into any, nullable ...string) error {
 	var raw json.RawMessage
 	if err := guard.DecodeJSON(r, maxBody, &raw); err != nil {
 		return err
@@ -51,24 +35,64 @@ func readPatch(r *http.Request, into any, nullable ...string) error {
 		return err
 	}
 	if field, found := findNull(doc, "", nullable); found {
-		return refuse(problem.Unprocessable, field, "%.200s is null, which it cannot be; leave it out to keep it as it is", field)
+		return refuse(problem.Unprocessable, field, "%.200s is null, which it cannot be; leave it out instead", field)
 	}
 	return guard.Decode(raw, into)
 }
 
+// readOptionalBody is readBody where there may be none.
+func readOptionalBody(r *http.Request, into any) error {
+	if isEmpty(r) {
+		return nil
+	}
+	return readBody(r, into)
+}
+
+// noBody is for requests whose path says all.
+func noBody(r *http.Request) error {
+	if !isEmpty(r) {
+		return refuse(problem.BadRequest, "", "%s %.200s takes no body", r.Method, r.URL.Path)
+	}
+	return nil
+}
+
+// isEmpty reports whether a request has no body. What has no length, since it comes in
+// chunks, may still be empty.
+func isEmpty(r *http.Request) bool {
+	if r.ContentLength >= 0 || r.Body == nil {
+		return r.ContentLength <= 0
+	}
+	body := bufio.NewReader(r.Body)
+	_, err := body.Peek(1)
+	r.Body = peeked{body, r.Body}
+	return err == io.EOF
+}
+
+// peeked is a body that has been looked into.
+type peeked struct {
+	io.Reader
+	io.Closer
+}
+
 // findNull returns the path of a member that is null.
 func findNull(doc any, path string, nullable []string) (string, bool) {
-	object, ok := doc.(map[string]any)
-	if !ok {
-		return path, doc == nil
-	}
-	for name, value := range object {
-		at := name
-		if path != "" {
-			at = path + "." + name
+	switch doc := doc.(type) {
+	case nil:
+		return path, !slices.Contains(nullable, path)
+	case map[string]any:
+		for name, value := range doc {
+			if path != "" {
+				name = path + "." + name
+			}
+			if field, found := findNull(value, name, nullable); found {
+				return field, true
+			}
 		}
-		if field, found := findNull(value, at, nullable); found && !slices.Contains(nullable, field) {
-			return field, true
+	case []any:
+		for _, value := range doc {
+			if field, found := findNull(value, path, nullable); found {
+				return field, true
+			}
 		}
 	}
 	return "", false

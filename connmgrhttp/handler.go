@@ -81,8 +81,11 @@ func Handler(m *connmgr.Manager, g *connmgr.Gater, cfg Config) (http.Handler, er
 	case cfg.MaxStreams < 0:
 		return nil, fmt.Errorf("connmgr: connmgrhttp.Config.MaxStreams is %d, must not be negative", cfg.MaxStreams)
 	}
-	h := newHandler(m, g, cfg)
-	return guard.New(guard.Config{Token: cfg.Token, Hosts: cfg.Hosts}).Wrap(h.mux(cfg.Metrics), isPublic), nil
+	who := guard.Config{Token: cfg.Token, Hosts: cfg.Hosts}
+	if err := who.Check(); err != nil {
+		return nil, err
+	}
+	return guard.New(who).Wrap(newHandler(m, g, cfg).mux(cfg.Metrics), isPublic), nil
 }
 
 func newHandler(m *connmgr.Manager, g *connmgr.Gater, cfg Config) *handler {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dep2p/connmgr"
@@ -118,3 +119,9 @@ func (n *node) refused(method, path, body string, status int) api.Problem {
 
 // from gives a connection an address.
 func from(addr string) connmgrtest.Option { return connmgrtest.From(netip.MustParseAddrPort(addr)) }
+
+// advance lets time pass, in a bubble of testing/synctest.
+func advance(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}

@@ -44,7 +44,7 @@ func (h *handler) patchLimits(r *http.Request) (any, error) {
 		return nil, err
 	}
 	var patch limitsPatch
-	if err := readPatch(r, &patch, "hard_limit"); err != nil {
+	if err := readBody(r, &patch, "hard_limit"); err != nil {
 		return nil, err
 	}
 	h.limitsMu.Lock() // two patches at once would each undo a part of the other

@@ -47,13 +47,14 @@ func TestAPatchThatIsWrongChangesNothing(t *testing.T) {
 			status int
 			field  string
 		}{
-			`{"low_water": 21}`:                               {422, "low_water"},
-			`{"high_water": 31}`:                              {422, "hard_limit"},
-			`{"low_water": -1}`:                               {422, "low_water"},
-			`{"outbound_floor": -1}`:                          {422, "outbound_floor"},
-			`{"hard_limit": "many"}`:                          {422, "hard_limit"},
-			`{"low_water": null}`:                             {422, "low_water"},
-			`{"gate": null}`:                                  {422, "gate"},
+			`{"low_water": 21}`:      {422, "low_water"},
+			`{"high_water": 31}`:     {422, "hard_limit"},
+			`{"low_water": -1}`:      {422, "low_water"},
+			`{"outbound_floor": -1}`: {422, "outbound_floor"},
+			`{"hard_limit": "many"}`: {422, "hard_limit"},
+			`{"low_water": null}`:    {422, "low_water"},
+			`{"gate": null}`:         {422, "gate"},
+			`{"gate": {"per_prefix": [{"ipv4_bits": 24, "max_connections": 1, "burst": null}]}}`: {422, "gate.per_prefix.burst"},
 			`{"gate": {"max_inbound": null}}`:                 {422, "gate.max_inbound"},
 			`{"low_water": 15, "gate": {"max_inbound": -1}}`:  {422, "gate.max_inbound"},
 			`{"low_water": 15, "gate": {"per_prefix": [{}]}}`: {422, "gate.per_prefix"},

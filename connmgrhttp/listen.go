@@ -126,7 +126,7 @@ const dialTime = time.Second
 func listenUnix(path string) (net.Listener, error) {
 	switch {
 	case path == "":
-		return nil, errors.New("there is no path behind unix:")
+		return nil, errors.New("there is no path; want unix:PATH")
 	case path[0] == '@' || strings.ContainsRune(path, 0):
 		return nil, errors.New("an abstract socket has no permissions, so whoever is on this machine could open it; give a path")
 	}

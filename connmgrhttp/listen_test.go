@@ -21,11 +21,11 @@ const goodToken = "0123456789abcdef"
 // names replaces the name server.
 func names(t *testing.T, known map[string][]string) {
 	t.Helper()
-	real := resolve
-	t.Cleanup(func() { resolve = real })
+	before := resolve
+	t.Cleanup(func() { resolve = before })
 	resolve = func(host string) ([]netip.Addr, error) {
 		if _, ok := known[host]; !ok {
-			return real(host)
+			return before(host)
 		}
 		var addrs []netip.Addr
 		for _, s := range known[host] {
@@ -108,8 +108,8 @@ func TestListenWantsATokenWhereOthersReach(t *testing.T) {
 
 func TestListenListensAtTheAddressThatItLookedAt(t *testing.T) {
 	asked := 0
-	real := resolve
-	t.Cleanup(func() { resolve = real })
+	before := resolve
+	t.Cleanup(func() { resolve = before })
 	resolve = func(string) ([]netip.Addr, error) {
 		asked++
 		return []netip.Addr{netip.MustParseAddr(fmt.Sprintf("127.0.0.%d", asked))}, nil
@@ -235,6 +235,21 @@ func TestASocketThatIsAnsweredIsKept(t *testing.T) {
 	}
 	if !isAnswered(path) {
 		t.Error("the first socket is not answered any more")
+	}
+}
+
+func TestASocketOfAnotherKindIsKept(t *testing.T) {
+	path := socketPath(t)
+	other, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := Listen("unix:"+path, ""); err == nil || !strings.Contains(err.Error(), "not known") {
+		t.Errorf("the error is %v, want that it is not known whether somebody answers", err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("the socket is not there any more: %v", err)
 	}
 }
 

@@ -32,13 +32,16 @@ func (h *handler) postImport(r *http.Request) (any, error) {
 		format.Expires = time.Now().Add(lasts)
 	}
 	empty := q.flag("allow_empty")
-	if sample := (connmgr.Rule{Target: connmgr.PortTarget(1), Origin: origin, Reason: format.Reason}); sample.Validate() != nil {
-		q.refuse("origin", "origin and reason must each be one line of at most 1024 bytes")
+	for name, sample := range map[string]connmgr.Rule{"origin": {Origin: origin}, "reason": {Reason: format.Reason}} {
+		sample.Target = connmgr.PortTarget(1)
+		if sample.Validate() != nil {
+			q.refuse(name, "the %s must be one line of at most 1024 bytes", name)
+		}
 	}
 	if err := q.finish(); err != nil {
 		return nil, err
 	}
-	leave, err := h.enter(r)
+	leave, err := h.enter(r.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +134,7 @@ func (h *handler) getExport(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
-	leave, err := h.enter(r)
+	leave, err := h.enter(r.Context())
 	if err != nil {
 		h.fail(w, r, err)
 		return

@@ -49,28 +49,34 @@ func fieldsOf(t reflect.Type) []field {
 	return list
 }
 
+// plainWords is what the kinds of plain values are called.
+var plainWords = map[reflect.Kind]string{
+	reflect.String:  "string",
+	reflect.Bool:    "boolean",
+	reflect.Int:     "integer int64",
+	reflect.Uint64:  "integer int64", // no tool knows a uint64, and no counter gets that far
+	reflect.Float64: "number double",
+}
+
+// shapeOf puts a type into words; one that no document has had so far is its own word,
+// which no schema has.
 func shapeOf(t reflect.Type) string {
 	switch {
 	case t.Kind() == reflect.Pointer:
 		return shapeOf(t.Elem())
+	case t.Kind() == reflect.Slice:
+		return "list of " + shapeOf(t.Elem())
+	case t.Kind() == reflect.Map:
+		return "map from " + shapeOf(t.Key()) + " to " + shapeOf(t.Elem())
 	case t == reflect.TypeFor[time.Time]():
 		return "time"
 	case t.Implements(reflect.TypeFor[encoding.TextMarshaler]()), t == reflect.TypeFor[api.EventType]():
 		return t.Name()
-	}
-	switch t.Kind() {
-	case reflect.Slice:
-		return "list of " + shapeOf(t.Elem())
-	case reflect.Map:
-		return "map from " + shapeOf(t.Key()) + " to " + shapeOf(t.Elem())
-	case reflect.Struct:
+	case t.Kind() == reflect.Struct:
 		return t.Name()
-	case reflect.Int, reflect.Uint64: // no tool knows a uint64, and no counter gets that far
-		return "integer int64"
-	case reflect.Float64:
-		return "number double"
-	case reflect.Bool:
-		return "boolean"
+	}
+	if word := plainWords[t.Kind()]; word != "" {
+		return word
 	}
 	return t.String()
 }

@@ -157,6 +157,16 @@ func TestTheWordsAreThoseOfTheConstants(t *testing.T) {
 	}
 }
 
+func TestTheEventsThatCanBeAskedForAreThoseOfTheAPI(t *testing.T) {
+	var want []string
+	for _, kind := range api.EventTypes() {
+		want = append(want, string(kind))
+	}
+	if got := readOpenAPI(t).Components.Parameters["types"].Schema.Items.Enum; !slices.Equal(got, want) {
+		t.Errorf("the types of events that can be asked for are %v, want %v", got, want)
+	}
+}
+
 func TestThePlansThatCanBeAskedForAreThoseThatTheHandlerMakes(t *testing.T) {
 	described := readOpenAPI(t).Components.Parameters["trigger"].Schema.Enum
 	for _, word := range wordsOf[connmgr.Trigger](t) {

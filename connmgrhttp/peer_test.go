@@ -47,7 +47,7 @@ func TestWhyAConnectedPeerStaysOrWouldGo(t *testing.T) {
 		if err := n.m.SetLimits(connmgr.Limits{LowWater: 50, HighWater: 60, HardLimit: 70}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
+		advance(time.Second)
 		n.expectWhy("/v1/peers/nobody", "It stays: there is nothing to do. 4 connections count against low water, 50.")
 	})
 }
@@ -56,7 +56,7 @@ func TestWhyAPeerWasClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := crowd(t)
 		do[api.Trim](n, "POST", "/v1/trim", "")
-		time.Sleep(90 * time.Second)
+		advance(90 * time.Second)
 		doc := get[api.PeerDetail](n, "/v1/peers/dialled")
 		if doc.Connected || len(doc.History) != 3 {
 			t.Fatalf("connected %v with %d events, want it gone, and remembered to have connected, been closed and gone", doc.Connected, len(doc.History))
@@ -71,7 +71,7 @@ func TestWhyAPeerWentByItself(t *testing.T) {
 		n := newNode(t, oneToTwo(), connmgrhttp.Config{})
 		n.host.Connect("a").Drop()
 		synctest.Wait()
-		time.Sleep(5 * time.Second)
+		advance(5 * time.Second)
 		n.expectWhy("/v1/peers/a", "5s ago", "nobody here closed it")
 		n.m.Protect("a", "friend")
 		n.expectWhy("/v1/peers/a", "When it comes back it is protected (friend).")

@@ -23,15 +23,15 @@ func crowd(t *testing.T) *node {
 	}, connmgrhttp.Config{})
 	n.host.Connect("friend", from("10.0.0.1:4001"))
 	n.m.Protect("friend", "mesh")
-	time.Sleep(time.Second)
+	advance(time.Second)
 	n.host.Connect("helper", from("[2001:db8::1]:4001"), connmgrtest.Streams(3))
 	n.m.TagPeer("helper", "useful", 7)
-	time.Sleep(time.Second)
+	advance(time.Second)
 	n.host.Connect("dialled", connmgrtest.Outbound(), from("10.0.0.2:4001"))
-	time.Sleep(time.Second)
+	advance(time.Second)
 	n.host.Connect("nobody", from("10.1.0.1:4001"))
 	n.m.TagPeer("nobody", "bad", -3)
-	time.Sleep(time.Minute)
+	advance(time.Minute)
 	n.host.Connect("new")
 	return n
 }
@@ -127,6 +127,7 @@ func TestAQueryThatIsNotUnderstoodIsRefused(t *testing.T) {
 		for query, field := range map[string]string{
 			"dirction=inbound":      "dirction",
 			"direction=sideways":    "direction",
+			"direction=":            "direction",
 			"limit=0":               "limit",
 			"limit=1001":            "limit",
 			"limit=ten":             "limit",
@@ -210,7 +211,7 @@ func TestPlansAreSharedForASecondAndForgottenAtChanges(t *testing.T) {
 			t.Errorf("right after it was protected, a is kept for %v, want %v", p.Verdict.Reason, connmgr.KeptProtected)
 		}
 		c.SetStreams(5)
-		time.Sleep(time.Second)
+		advance(time.Second)
 		if p := get[api.PeerList](n, "/v1/peers?q=a").Peers[0]; p.Streams != 5 {
 			t.Errorf("a second later a has %d streams, want 5", p.Streams)
 		}

@@ -117,7 +117,7 @@ func (q *query) choice(name string, words ...string) string {
 	if !given {
 		return words[0]
 	}
-	if !slices.Contains(words, text) {
+	if text == "" || !slices.Contains(words, text) { // "" among the words is for not given
 		q.refuse(name, "%s is %.100q, want one of %s", name, text, strings.Join(words, ", "))
 		return words[0]
 	}

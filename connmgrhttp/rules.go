@@ -12,6 +12,7 @@ import (
 	"github.com/dep2p/connmgr"
 	"github.com/dep2p/connmgr/connmgrhttp/api"
 	"github.com/dep2p/connmgr/connmgrhttp/internal/problem"
+	"github.com/dep2p/connmgr/connmgrhttp/internal/wire"
 )
 
 // This file shows and changes the gate's rules one by one. lists.go does it with lists.
@@ -102,7 +103,11 @@ func (h *handler) postRule(r *http.Request) (any, error) {
 	}
 	rule, err := h.names.CoreRule(body.Rule)
 	if err != nil {
-		return nil, refuse(problem.Unprocessable, "", "%s", said(err))
+		field := ""
+		if _, ok := errors.AsType[*wire.TargetError](err); ok {
+			field = "target"
+		}
+		return nil, refuse(problem.Unprocessable, field, "%s", said(err))
 	}
 	if rule.Expired(time.Now()) {
 		return nil, refuse(problem.Unprocessable, "expires", "the rule has ended already, at %v", rule.Expires.UTC().Format(time.RFC3339))
@@ -229,8 +234,11 @@ func (h *handler) saving(r *http.Request, change func(context.Context) error) er
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), savePatience)
 	defer cancel()
 	err := change(ctx)
-	if err == nil || errors.Is(err, connmgr.ErrClosed) {
+	switch {
+	case err == nil || errors.Is(err, connmgr.ErrClosed):
 		return err
+	case !errors.Is(err, connmgr.ErrNotSaved): // a rule has ended since it was looked at
+		return refuse(problem.Unprocessable, "", "%s", said(err))
 	}
 	h.log.WarnContext(ctx, "connmgr: rules changed through the API are in force, but not saved", "error", err)
 	return refuse(problem.NotSaved, "", "%s", said(err))

@@ -42,7 +42,7 @@ func TestABlockClosesWhoIsThereAndEnds(t *testing.T) {
 		if doc := do[api.Blocked](n, "POST", "/v1/block", `{"target": "10.0.0.0/8", "for_seconds": 5}`); !doc.Rule.Expires.Equal(end) {
 			t.Errorf("after a shorter block it ends at %v, want %v as before", doc.Rule.Expires, end)
 		}
-		time.Sleep(61 * time.Second)
+		advance(61 * time.Second)
 		if list := get[api.RuleList](n, "/v1/rules"); list.Total != 0 {
 			t.Errorf("a minute later there are %d rules, want none", list.Total)
 		}
@@ -196,7 +196,11 @@ func TestABadListChangesNothing(t *testing.T) {
 			t.Errorf("the problem is %+v, want it to name line 2 and its text", p)
 		}
 		n.refused("POST", "/v1/rules/import?origin=drop", "# nothing\n", 422)
-		n.refused("POST", "/v1/rules/import?origin=two%0Alines", "11.0.0.0/8\n", 400)
+		for _, field := range []string{"origin", "reason"} {
+			if p := n.refused("POST", "/v1/rules/import?"+field+"=two%0Alines", "11.0.0.0/8\n", 400); p.Field != field {
+				t.Errorf("the problem names %q, want %q", p.Field, field)
+			}
+		}
 		n.refused("POST", "/v1/rules/import?for_seconds=-3", "11.0.0.0/8\n", 400)
 		n.refused("POST", "/v1/rules/import?orgin=drop", "11.0.0.0/8\n", 400)
 		if got := targets(n, ""); got != "10.0.0.0/8" {

@@ -109,9 +109,11 @@ func timesText(n int) string {
 	return fmt.Sprintf("%d times", n)
 }
 
-// writeScore breaks a score down.
+// writeScore breaks a score down, if it is made of anything.
 func writeScore(out io.Writer, p *api.PeerDetail) {
-	fmt.Fprintf(out, "\nSCORE %d\n", p.Score)
+	if len(p.Tags) > 0 || p.OutboundBonus != 0 || p.ActiveBonus != 0 {
+		fmt.Fprintf(out, "\nSCORE %d\n", p.Score)
+	}
 	t := indentedTable(out, "  ")
 	for _, tag := range slices.SortedFunc(maps.Keys(p.Tags), func(a, b string) int {
 		return cmp.Or(cmp.Compare(p.Tags[b], p.Tags[a]), cmp.Compare(a, b))

@@ -31,7 +31,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return command.OK
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && !errors.Is(err, errUnclean):
 		fmt.Fprintln(stderr, "connmgr: interrupted")
 		return command.Interrupted
 	case errors.As(err, &failure):

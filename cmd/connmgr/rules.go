@@ -72,6 +72,9 @@ func newRulesList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "Show rules",
+		Long: `Shows rules: those about peers first, then those about addresses, in the order of the
+addresses, then those about ports. ENDS is in UTC. Rules that have ended are shown only
+where they are still in a rule file.`,
 		Example: `  connmgr rules list
   connmgr rules list --search scans --effect deny
   connmgr rules list --origin "ban ladder" --all --json | jq -r '.rules[].target'

@@ -64,6 +64,7 @@ func warnings(s *api.Status) (list []string) {
 	warn(f.CloseErrors > 0, "%s would not close", times(f.CloseErrors, "a connection"))
 	warn(f.Panics > 0, "%s of the node's own functions: its log says which", count(f.Panics, "panic"))
 	warn(f.TagsRefused > 0, "%s dropped, since a peer had too many", count(f.TagsRefused, "tag"))
+	warn(f.EventsLost > 0, "%s came faster than the API could note: histories have holes", count(f.EventsLost, "event"))
 	if n := f.DuplicateConnects + f.UnknownDisconnects + f.NilNotifications + f.LateNotifications; n > 0 {
 		warn(true, "%s ignored: the host reports connections twice, or ones that it never reported", count(n, "notification"))
 	}

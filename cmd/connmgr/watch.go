@@ -92,13 +92,13 @@ It ends with Ctrl-C, or by itself with --for or --count.`,
 			return misused("--for is %v, must not be negative", during)
 		}
 		ctx := cmd.Context()
+		if err := f.resolve(ctx, c); err != nil {
+			return err
+		}
 		if during > 0 {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeoutCause(ctx, during, errEnough)
 			defer cancel()
-		}
-		if err := f.resolve(ctx, c); err != nil {
-			return err
 		}
 		w := client.Watch{Types: f.types, Peer: f.peer}
 		if flags.Changed("since") {

@@ -70,8 +70,8 @@ func New(opts Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if strings.ContainsFunc(opts.Token, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return nil, errors.New("connmgr: the token has a control character or one that is not ASCII, so it cannot be sent")
+	if strings.ContainsFunc(opts.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, errors.New("connmgr: the token has a blank, a control character or one that is not ASCII, so it is no token")
 	}
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout

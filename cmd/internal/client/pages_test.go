@@ -121,6 +121,19 @@ func TestAListThatShrinksMeanwhileEnds(t *testing.T) {
 	}
 }
 
+func TestANodeThatPromisesMoreThanItHasIsNotAskedForEver(t *testing.T) {
+	pages := 0
+	client := serve(t, Options{}, func(w http.ResponseWriter, _ *http.Request) {
+		if pages++; pages > 3 {
+			panic(http.ErrAbortHandler)
+		}
+		writeJSON(w, `{"matched":5000,"total":5000,"peers":[]}`)
+	})
+	if _, err := client.Peers(t.Context(), nil, 0, -1); err != nil || pages != 1 {
+		t.Errorf("after %d pages without anybody the error is %v, want an end after the first", pages, err)
+	}
+}
+
 func TestAPageThatIsNoneIsAnError(t *testing.T) {
 	for _, doc := range []string{`{}`, `[]`, `{"peers":[]}`, `{"peers":7,"matched":1}`, `{"peers":[],"matched":"many"}`} {
 		client := serve(t, Options{}, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, doc) })

@@ -75,7 +75,6 @@ func play(t *testing.T, s *script, w Watch) (seen []string, err error) {
 	t.Helper()
 	c := serve(t, Options{}, s.ServeHTTP)
 	c.backoff = func(int) time.Duration { return 0 }
-	c.silence = 100 * time.Millisecond
 	w.Lost = func(err error) {
 		if err == nil || strings.ContainsAny(err.Error(), "\x1b\n") {
 			t.Errorf("the connection was lost with the error %q", err)
@@ -128,17 +127,6 @@ func TestAWatchGoesOnAfterTheLastEventItSaw(t *testing.T) {
 				stream(frames(5) + "event: lost\ndata: {\"type\":\"lost\"}\n\n"), events(6, 7),
 			},
 			"5 behind 6 7 lost", "4 5 7",
-		},
-		{
-			"the stream falls silent", 4,
-			[]func(http.ResponseWriter, *http.Request){
-				func(w http.ResponseWriter, r *http.Request) {
-					events(5)(w, r)
-					_ = http.NewResponseController(w).Flush()
-					<-r.Context().Done()
-				}, events(6),
-			},
-			"5 lost resumed 6 lost", "4 5 6",
 		},
 		{
 			"an event is garbage", 4,

@@ -165,10 +165,10 @@ func TestAPeerToConnectToIsDialledAgainWhenItIsLost(t *testing.T) {
 		t.Error("the peer is not protected: a trim would close what is dialled again at once")
 	}
 
-	if err := p.Network().ClosePeer(n.Host().ID()); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the loss is noticed", func() bool { return strings.Contains(log.String(), "connection lost") })
+	eventually(t, "the loss is noticed", func() bool {
+		_ = p.Network().ClosePeer(n.Host().ID()) // of two addresses dialled at once it may have closed the one that is given up
+		return strings.Contains(log.String(), "connection lost")
+	})
 	eventually(t, "the node has dialled again", func() bool { return connected(p, n.Host().ID()) })
 
 	// It goes away for good, and another process has its address and identity later.

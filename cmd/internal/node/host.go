@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -189,5 +190,6 @@ func (n *Node) ListenAddrs() []ma.Multiaddr {
 	if err != nil {
 		return nil
 	}
+	slices.SortFunc(with, func(a, b ma.Multiaddr) int { return strings.Compare(a.String(), b.String()) })
 	return with
 }

@@ -80,13 +80,11 @@ func makeIdentity(name string) error {
 		return err
 	}
 	// A link, unlike a rename, does not replace. Some file systems have none.
-	switch err := os.Link(file.Name(), name); {
-	case err == nil || errors.Is(err, fs.ErrExist):
+	if os.Link(file.Name(), name) == nil {
 		return nil
-	default:
-		if _, there := os.Lstat(name); there == nil {
-			return nil
-		}
-		return os.Rename(file.Name(), name)
 	}
+	if _, err := os.Lstat(name); err == nil {
+		return nil
+	}
+	return os.Rename(file.Name(), name)
 }

@@ -22,12 +22,12 @@ import (
 // the connections are pipes.
 
 // pipes serves h over a pipe, and returns its other end.
-func pipes(t *testing.T, cfg guard.Config, h http.HandlerFunc) net.Conn {
+func pipes(t *testing.T, h http.HandlerFunc) net.Conn {
 	t.Helper()
 	client, server := net.Pipe()
 	l := &pipeListener{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
 	l.conns <- lyingConn{server, l.Addr()}
-	s := &http.Server{Handler: guard.New(cfg).Wrap(h, func(*http.Request) bool { return false })}
+	s := &http.Server{Handler: guard.New(guard.Config{}).Wrap(h, func(*http.Request) bool { return false })}
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() {
 		_ = client.Close()
@@ -105,7 +105,7 @@ func TestABodyHasHalfAMinuteToArrive(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				conn := pipes(t, guard.Config{}, test.h)
+				conn := pipes(t, test.h)
 				send(t, conn, test.head)
 				var trickling sync.WaitGroup
 				trickling.Go(func() { trickle(conn) })
@@ -131,7 +131,7 @@ func TestWhoIsRefusedLearnsItBeforeTheBodyIsRead(t *testing.T) {
 		"too large a stray body": "DELETE /v1/rules HTTP/1.1\nHost: localhost\nContent-Length: 100000\n\n",
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			conn := pipes(t, guard.Config{}, func(w http.ResponseWriter, r *http.Request) {
+			conn := pipes(t, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path != "/v1/quiet" {
 					readBody(w, r)
 				}
@@ -150,7 +150,7 @@ func TestWhoIsRefusedLearnsItBeforeTheBodyIsRead(t *testing.T) {
 
 func TestABodyThatIsSlowButInTimeIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn := pipes(t, guard.Config{}, readBody)
+		conn := pipes(t, readBody)
 		send(t, conn, "POST /v1/rules HTTP/1.1\nHost: localhost\nContent-Type: text/plain\nContent-Length: 3\nConnection: close\n\nab")
 		<-time.After(29 * time.Second)
 		send(t, conn, "c")
@@ -163,7 +163,7 @@ func TestABodyThatIsSlowButInTimeIsRead(t *testing.T) {
 // The deadline of the body must not end the request, nor those that follow it.
 func TestWorkMayTakeLongerThanTheBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn := pipes(t, guard.Config{}, func(w http.ResponseWriter, r *http.Request) {
+		conn := pipes(t, func(w http.ResponseWriter, r *http.Request) {
 			body, err := guard.Body(r, bodyLimit, "text/plain")
 			if err != nil {
 				t.Errorf("the body: %v", err)
@@ -197,7 +197,7 @@ func TestWorkMayTakeLongerThanTheBody(t *testing.T) {
 func TestAnAnswerHasHalfAMinuteToBeTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan time.Duration, 1)
-		conn := pipes(t, guard.Config{}, func(w http.ResponseWriter, _ *http.Request) {
+		conn := pipes(t, func(w http.ResponseWriter, _ *http.Request) {
 			<-time.After(time.Minute) // work does not count
 			start := time.Now()
 			for {
@@ -226,7 +226,7 @@ func TestAnAnswerHasHalfAMinuteToBeTaken(t *testing.T) {
 
 func TestAnEmptyAnswerHasHalfAMinuteToBeTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn := pipes(t, guard.Config{}, func(http.ResponseWriter, *http.Request) {})
+		conn := pipes(t, func(http.ResponseWriter, *http.Request) {})
 		send(t, conn, "GET /v1/peers HTTP/1.1\nHost: localhost\n\n")
 		<-time.After(31 * time.Second) // without reading
 		if _, err := conn.Write([]byte("GET ")); err == nil {
@@ -235,9 +235,49 @@ func TestAnEmptyAnswerHasHalfAMinuteToBeTaken(t *testing.T) {
 	})
 }
 
+func TestHeadersHaveHalfAMinuteToBeTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan time.Duration, 1)
+		conn := pipes(t, func(w http.ResponseWriter, _ *http.Request) {
+			start := time.Now()
+			if err := http.NewResponseController(w).Flush(); err == nil {
+				t.Error("flushing to somebody who does not read is no error")
+			}
+			ended <- time.Since(start)
+		})
+		send(t, conn, "GET /v1/peers HTTP/1.1\nHost: localhost\n\n")
+		if after := <-ended; after != 30*time.Second {
+			t.Errorf("flushing failed after %v, want 30s", after)
+		}
+	})
+}
+
+func TestWhoIsSlowToTakeAnAnswerMayAskAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := pipes(t, func(w http.ResponseWriter, r *http.Request) {
+			if err := r.Context().Err(); err != nil {
+				t.Errorf("the request has ended before it began: %v", err)
+			}
+			readBody(w, r)
+		})
+		answers := bufio.NewReader(conn)
+		for range 3 {
+			send(t, conn, "POST /v1/rules HTTP/1.1\nHost: localhost\nContent-Type: text/plain\nContent-Length: 3\n\nall")
+			<-time.After(20 * time.Second)
+			resp, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, err := io.ReadAll(resp.Body); string(body) != "3 bytes" || err != nil {
+				t.Errorf("the answer is %q, %v, want 3 bytes", body, err)
+			}
+		}
+	})
+}
+
 func TestAStreamThatSetsItsDeadlinesIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn := pipes(t, guard.Config{}, func(w http.ResponseWriter, _ *http.Request) {
+		conn := pipes(t, func(w http.ResponseWriter, _ *http.Request) {
 			control := http.NewResponseController(w)
 			for i := range 10 {
 				if err := control.SetWriteDeadline(time.Now().Add(10 * time.Second)); err != nil {
@@ -265,7 +305,7 @@ func TestAStreamThatSetsItsDeadlinesIsLeftAlone(t *testing.T) {
 func TestAStreamSeesAReaderThatStopsReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan time.Duration, 1)
-		conn := pipes(t, guard.Config{}, func(w http.ResponseWriter, _ *http.Request) {
+		conn := pipes(t, func(w http.ResponseWriter, _ *http.Request) {
 			start := time.Now()
 			control := http.NewResponseController(w)
 			for {

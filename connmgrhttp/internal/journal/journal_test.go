@@ -171,7 +171,7 @@ func TestIDsGrowAcrossRestartsAndFitAFloat(t *testing.T) {
 				t.Errorf("the last of 999 IDs is %d, want one more for each event, below 2^53", last)
 			}
 			n.Close()
-			time.Sleep(time.Second) // of the bubble
+			<-time.After(time.Second)
 		}
 	})
 }
@@ -199,17 +199,14 @@ func TestAFloodOfOneKindDoesNotPushOutTheOthers(t *testing.T) {
 	})
 }
 
-// crowd connects and closes 17,000 peers in one trim.
+// crowd connects 17,000 peers and closes them, one after the other.
 func (n node) crowd() {
 	n.t.Helper()
 	for i := range 17_000 {
 		n.host.Connect(crowded(i))
-	}
-	if err := n.SetLimits(connmgr.Limits{HighWater: 1 << 20, HardLimit: 1 << 20}); err != nil {
-		n.t.Fatal(err)
-	}
-	if res, err := n.Trim(n.t.Context()); err != nil || len(res.Closed) != 17_000 {
-		n.t.Fatalf("the trim closed %d peers, %v; want all", len(res.Closed), err)
+		if n.ClosePeer(crowded(i)) != 1 {
+			n.t.Fatalf("%v was not closed", crowded(i))
+		}
 	}
 }
 
@@ -221,25 +218,13 @@ func TestTheLastPeersClosedAreRememberedInBoundedNumber(t *testing.T) {
 		n.crowd()
 		synctest.Wait()
 		closed := n.j.Recent(journal.Filter{Types: []api.EventType{api.PeerClosed}}, 1_000_000)
-		if len(closed) != 16_384 || closed[0].Closed.Rank < 16_000 || closed[16_383].Closed.Rank < 100 {
+		if len(closed) != 16_384 || closed[0].Peer != string(crowded(16_999)) || closed[16_383].Peer != string(crowded(616)) {
 			t.Fatalf("%d peers are remembered as closed, want the last 16,384 of 17,000", len(closed))
 		}
-		for _, e := range []api.Event{closed[0], closed[5000], closed[16_383]} {
-			got := n.j.Recent(journal.Filter{Peer: connmgr.NodeID(e.Peer), HasPeer: true, Types: []api.EventType{api.PeerClosed}}, 10)
-			if len(got) != 1 || got[0].ID != e.ID || got[0].Peer != e.Peer {
-				t.Errorf("of %s there is %+v, want its end", e.Peer, got)
-			}
-		}
-		known := make(map[string]bool)
-		for _, e := range closed {
-			known[e.Peer] = true
-		}
-		for i := range 17_000 {
-			if peer := crowded(i); !known[string(peer)] {
-				if got := n.j.Recent(journal.Filter{Peer: peer, HasPeer: true, Types: []api.EventType{api.PeerClosed}}, 10); len(got) != 0 {
-					t.Errorf("of %s, whose end is forgotten, there is %+v", peer, got)
-				}
-				break
+		for i, want := range map[int]int{0: 0, 615: 0, 616: 1, 5000: 1, 12_903: 1, 12_904: 3, 16_384: 3, 16_999: 3} {
+			got := n.j.Recent(journal.Filter{Peer: crowded(i), HasPeer: true}, 10)
+			if len(got) != want || want > 0 && got[len(got)-1].Peer != string(crowded(i)) {
+				t.Errorf("of peer %d there is %q, want %d events", i, tell(got), want)
 			}
 		}
 	})
@@ -284,8 +269,8 @@ func TestAFullJournalTakesBoundedMemory(t *testing.T) {
 	n.j, s = nil, nil
 	size := with - heap()
 	t.Logf("a full journal takes %d bytes", size)
-	if size < 1<<20 || size > 10<<20 {
-		t.Errorf("a full journal takes %d bytes, want at most 10 MiB (and more than 1, or this measured something else)", size)
+	if size < 1<<20 || size > 12<<20 {
+		t.Errorf("a full journal takes %d bytes, want at most 12 MiB (and more than 1, or this measured something else)", size)
 	}
 	runtime.KeepAlive(n.Manager)
 	runtime.KeepAlive(n.host)
@@ -330,7 +315,7 @@ func TestMissedEventsAreCountedAndWarnedAbout(t *testing.T) {
 			}
 			n.deny(0, 40_000)
 			n.deny(0, 40_000)
-			time.Sleep(time.Second) // of the bubble; the collector names alice
+			synctest.Wait() // the collector names alice
 		}
 		flood()
 		missed := n.j.Dropped()
@@ -373,12 +358,12 @@ func TestSamplesAreTakenEveryFiveSecondsForAnHour(t *testing.T) {
 		if err := n.SetLimits(connmgr.Limits{LowWater: 1, HighWater: 20, HardLimit: 30}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(4 * time.Second)
+		<-time.After(4 * time.Second)
 		synctest.Wait()
 		if got := len(n.j.Samples().Samples); got != 1 {
 			t.Errorf("after 4 s there are %d samples, want 1", got)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		synctest.Wait()
 		got := n.j.Samples().Samples[1]
 		if got.HardLimit == nil || *got.HardLimit != 30 || !got.At.Equal(begin.Add(5*time.Second)) {
@@ -388,7 +373,7 @@ func TestSamplesAreTakenEveryFiveSecondsForAnHour(t *testing.T) {
 			t.Errorf("the second sample is %+v, want 3 connections, 2 of them outbound, and the new limits", got)
 		}
 		first.Samples[0].Open = 99
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		synctest.Wait()
 		all := n.j.Samples().Samples
 		if len(all) != 720 || all[719].At.Sub(all[0].At) != time.Hour-5*time.Second || !all[719].At.Equal(time.Now()) {

@@ -31,7 +31,7 @@ func (j *Journal) Samples() api.Samples {
 func (j *Journal) sample() {
 	stats, limits := j.manager.Stats(), j.manager.Limits()
 	s := api.Sample{
-		At:   time.Now().UTC().Round(0),
+		At:   time.Now().UTC(),
 		Open: stats.Conns, Inbound: stats.Inbound, Outbound: stats.Outbound,
 		LowWater: limits.LowWater, HighWater: limits.HighWater, HardLimit: wire.HardLimit(limits.HardLimit),
 	}

@@ -129,7 +129,7 @@ func TestAStreamIsServerSentEvents(t *testing.T) {
 				t.Errorf("after %v without events there is %q, want a comment after 15 s", time.Since(before), got)
 			}
 		}
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		n.limit(5)
 		if got := r.event(); !strings.HasPrefix(got, fmt.Sprintf("id: %d\nevent: limits\ndata: {", id+1)) {
 			t.Errorf("the second event is\n%s\nwant the limits", got)
@@ -139,7 +139,7 @@ func TestAStreamIsServerSentEvents(t *testing.T) {
 			t.Errorf("%v after an event there is %q, want a comment 15 s after it", time.Since(before), got)
 		}
 
-		time.Sleep(14 * time.Second) // the deadline of the last write is over
+		<-time.After(14 * time.Second) // the deadline of the last write is over
 		n.Close()
 		if got := r.event(); got != "end: <nil>" {
 			t.Errorf("when the manager is closed there is %q, want the proper end of the answer", got)
@@ -176,12 +176,12 @@ func TestWhoDoesNotReadIsDroppedAfterTenSeconds(t *testing.T) {
 		r := l.get(t, "")
 		r.event()
 		n.limit(5)
-		time.Sleep(10*time.Second - time.Millisecond)
+		<-time.After(10*time.Second - time.Millisecond)
 		synctest.Wait()
 		if n.j.Streams() != 1 {
 			t.Error("a reader who does not read is dropped before 10 s are over")
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		synctest.Wait()
 		if n.j.Streams() != 0 || n.j.LostStreams() != 1 {
 			t.Errorf("%d streams are open and %d lost, want the one reader dropped", n.j.Streams(), n.j.LostStreams())
@@ -198,7 +198,7 @@ func TestAReaderWhoWasTooSlowIsToldSo(t *testing.T) {
 		n.deny(0, 1)
 		synctest.Wait() // the server waits for him to take it
 		n.deny(0, 10_000)
-		time.Sleep(5 * time.Second) // he reads on in time, but there was too much
+		<-time.After(5 * time.Second) // he reads on in time, but there was too much
 		events, last := 0, ""
 		for {
 			got := r.event()

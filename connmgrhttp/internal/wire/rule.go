@@ -35,9 +35,9 @@ func (n Names) CoreRule(doc api.Rule) (connmgr.Rule, error) {
 	return r, nil
 }
 
-// utc returns a time as documents have it: in UTC, and without the reading of a clock
-// that means nothing elsewhere.
-func utc(t time.Time) time.Time { return t.UTC().Round(0) }
+// utc returns a time as documents have it: in UTC, which also drops the reading of the
+// monotonic clock.
+func utc(t time.Time) time.Time { return t.UTC() }
 
 // moment is utc for a time that may not be: nil for the zero time.
 func moment(t time.Time) *time.Time {

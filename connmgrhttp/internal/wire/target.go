@@ -55,7 +55,7 @@ func (n Names) Target(t connmgr.Target) string {
 // is a range with a name.
 func isBare(name string) bool {
 	return name != "" && isPrintable(name) && !strings.ContainsAny(name, ` "#;`) &&
-		!(strings.Contains(name, ":") && strings.Contains(name, "-"))
+		(!strings.Contains(name, ":") || !strings.Contains(name, "-"))
 }
 
 // isPrintable reports whether a text has nothing that a terminal would obey or not show.

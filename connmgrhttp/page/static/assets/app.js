@@ -19,14 +19,14 @@ import { poll } from "./poll.js";
 
 // ---- The state of the connection to the node ----
 
-let reached = null; // whether the last request was answered; null is not known yet
+let reached = "connecting"; // what became of the last request: "", or what is said about it
 let streaming = false;
 
 function showState() {
-  const state = reached === null ? "connecting" : !reached ? "unreachable" : streaming ? "live" : "reconnecting";
+  const state = reached || (streaming ? "live" : "reconnecting");
   $("state").dataset.state = state;
   setText($("state"), state);
-  document.body.classList.toggle("stale", state === "unreachable");
+  document.body.classList.toggle("stale", reached !== "" && reached !== "connecting");
 }
 
 function showBanner(problem) {
@@ -50,13 +50,13 @@ async function updateStatus() {
   try {
     const status = await get("status");
     setNodeTime(status.now);
-    reached = true;
+    reached = "";
     showBanner(null);
     showNode(status.node);
     figures.show(status);
     if (chart.push(status) || !haveSamples) await loadSamples();
   } catch (e) {
-    reached = false;
+    reached = e.status ? "refused" : "unreachable";
     showBanner(e);
   }
   token.show();
@@ -83,7 +83,11 @@ function showNode(name) {
 }
 
 async function updatePlan() {
-  figures.showPlan(await get("plan", { limit: 0 }));
+  try {
+    figures.showPlan(await get("plan", { limit: 0 }));
+  } catch {
+    // the status has said what is wrong
+  }
 }
 
 // sections is what is asked for while a section is seen.

@@ -81,6 +81,12 @@ export function say(e, p) {
   fill(e, h("div", { class: "problem" }, problemText(p)));
 }
 
+// complain shows a problem of a section that is kept up to date. That the node cannot be
+// reached is said once, at the top of the page.
+export function complain(e, p) {
+  if (p.type !== "unreachable") say(e, p);
+}
+
 // showAtField marks the input that a problem is about, if it names one.
 export function showAtField(form, p, describedBy) {
   if (!p?.field) return false;

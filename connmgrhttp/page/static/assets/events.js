@@ -117,8 +117,11 @@ export function line(event, { known = "" } = {}) {
   return h("li", { class: `event ${tone}` },
     h("time", { datetime: event.at, title: dateTime(event.at) }, clock(event.at)),
     h("span", { class: "kind" }, name),
-    h("span", { class: "text" }, event.peer && event.peer !== known ? [peerLink(event.peer, shorten(event.peer, 12)), " "] : null, event.text));
+    h("span", { class: "text" }, event.peer && event.peer !== known ? [peerLink(event.peer, shorten(event.peer, 12)), " "] : null, brief(event.text ?? "")));
 }
+
+// brief shortens the names of peers, as in rules about them.
+const brief = (text) => text.replace(/[A-Za-z0-9]{45,}/g, (name) => shorten(name, 12));
 
 // say tells screen readers how much has happened, and the last of it, now and then.
 let unsaid = 0;

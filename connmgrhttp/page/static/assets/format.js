@@ -43,6 +43,15 @@ export function duration(seconds) {
   return hours % 24 && days < 10 ? `${days} d ${hours % 24} h` : `${grouped.format(days)} d`;
 }
 
+// age is a span in one unit, for tables: "95 s", "42 min", "3 h", "12 d".
+export function age(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 120) return `${s} s`;
+  if (s < 7200) return `${Math.floor(s / 60)} min`;
+  if (s < 172800) return `${Math.floor(s / 3600)} h`;
+  return `${grouped.format(Math.floor(s / 86400))} d`;
+}
+
 // until says how long it is to a time, or that it has come.
 export function until(text) {
   const s = (Date.parse(text) - now()) / 1000;
@@ -62,6 +71,9 @@ export function dateTime(time) {
   if (Number.isNaN(d.getTime())) return "–";
   return `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())} ${clock(d)}`;
 }
+
+// host is an address without its port.
+export const host = (address) => address.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
 
 // shorten leaves out the middle of a long name; libp2p's all begin alike, so the end
 // matters as much as the beginning.

@@ -3,7 +3,7 @@
 
 import { $, fill, h } from "./dom.js";
 import { get, send } from "./api.js";
-import { clearFields, field, notice, say, showAtField } from "./dialogs.js";
+import { clearFields, complain, field, notice, say, showAtField } from "./dialogs.js";
 
 let form;
 let prefixes;
@@ -70,7 +70,7 @@ async function load(always) {
   try {
     limits = await get("limits");
   } catch (e) {
-    say(trouble, e);
+    complain(trouble, e);
     return;
   }
   const same = JSON.stringify(limits) === JSON.stringify(loaded);

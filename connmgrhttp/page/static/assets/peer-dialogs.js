@@ -4,7 +4,7 @@
 import { fill, h } from "./dom.js";
 import { request, segment, send } from "./api.js";
 import { ask, durationSelect, durationText, field, notice } from "./dialogs.js";
-import { count, number, shorten } from "./format.js";
+import { count, host, number, shorten } from "./format.js";
 import { peerHash } from "./peer-link.js";
 
 // actionButtons makes the buttons of a peer. changed is called after something was done.
@@ -126,7 +126,7 @@ function closePeer(p) {
 function blockPeer(p) {
   const target = h("select", { id: "block-target", name: "target", autofocus: true },
     h("option", { value: `peer ${p.peer}` }, "this peer, wherever it is"),
-    p.addresses.map((a) => h("option", { value: a }, `everybody at ${a}`)));
+    [...new Set(p.addresses.map(host))].map((a) => h("option", { value: a }, `everybody at ${a}`)));
   const seconds = durationSelect("block-seconds");
   const why = h("input", { id: "block-reason", name: "reason", autocomplete: "off" });
   const effect = h("p", null);
@@ -137,7 +137,7 @@ function blockPeer(p) {
   explain();
   return ask({
     title: "Block this peer",
-    content: [who(p), field("Whom", target), field("How long", seconds), field("Why", why, "It is shown with the rule, here and in the log."), effect],
+    content: [who(p), field("Whom", target), field("How long", seconds), field("Why", why, "It is shown with the rule."), effect],
     confirm: "Block", danger: true,
     async run() {
       const answer = await send("POST", "block", { json: { target: target.value, for_seconds: Number(seconds.value), reason: why.value.trim() || undefined } });

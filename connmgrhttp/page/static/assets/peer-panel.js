@@ -3,7 +3,7 @@
 
 import { cell, fill, h, row, table } from "./dom.js";
 import { get, segment } from "./api.js";
-import { say } from "./dialogs.js";
+import { complain } from "./dialogs.js";
 import { dateTime, duration, number, setNodeTime, shorten, signed, until } from "./format.js";
 import { because, plain, trigger } from "./words.js";
 import { copyButton } from "./peer-link.js";
@@ -71,7 +71,7 @@ function build(name) {
       peer = await get(`peers/${segment(name)}`);
     } catch (e) {
       if (open === mine) {
-        say(trouble, e);
+        complain(trouble, e);
         if (e.status === 404) fill(content);
       }
       return;

@@ -3,8 +3,8 @@
 
 import { $, cell, fill, h, keyed, setText, table } from "./dom.js";
 import { get } from "./api.js";
-import { say } from "./dialogs.js";
-import { count, duration, number, setNodeTime } from "./format.js";
+import { complain } from "./dialogs.js";
+import { age, count, host, number, setNodeTime } from "./format.js";
 import { planReasons, reason, verdict } from "./words.js";
 import { copyButton, peerLink } from "./peer-link.js";
 import { actionButtons } from "./peer-dialogs.js";
@@ -117,7 +117,7 @@ export async function refresh() {
   try {
     list = await get("peers", params);
   } catch (e) {
-    if (mine === asked) say(trouble, e);
+    if (mine === asked) complain(trouble, e);
     return;
   }
   if (mine !== asked) return;
@@ -140,20 +140,20 @@ function makeRow(peer) {
   const score = cell("Score");
   const conns = cell("Connections");
   const streams = cell("Streams");
-  const age = cell("Age");
-  age.className = "age";
+  const since = cell("Age");
+  since.className = "age";
   const actions = actionButtons(() => changed());
   const e = h("tr", { role: "row" },
     h("th", { scope: "row", role: "rowheader", "data-label": "Peer" }, peerLink(peer.peer), copyButton(peer.peer)),
-    where, badge, score, conns, streams, age, h("td", { role: "cell", class: "actions", "data-label": "Actions" }, actions.element));
+    where, badge, score, conns, streams, since, h("td", { role: "cell", class: "actions", "data-label": "Actions" }, actions.element));
   let shown = "";
   e.update = (p) => {
-    setText(age, duration(p.age_seconds));
+    setText(since, age(p.age_seconds));
     const text = JSON.stringify({ ...p, age_seconds: 0 }) + (p.grace_ends ? verdict(p).text : "");
     if (text === shown) return;
     shown = text;
     e.classList.toggle("goes", p.verdict.closed);
-    fill(where, h("span", { class: "address" }, addressText(p.addresses)), p.trusted ? h("small", { title: "A rule let it pass the limits at the door" }, " trusted") : null);
+    fill(where, h("span", { class: "address", title: p.addresses.join("\n") }, addressText(p.addresses)), p.trusted ? h("small", { title: "A rule let it pass the limits at the door" }, " trusted") : null);
     fill(badge, verdictBadge(p));
     fill(score, scoreSum(p), chips(p, 3));
     setText(conns, directions(p));
@@ -163,7 +163,7 @@ function makeRow(peer) {
   return e;
 }
 
-const addressText = (addresses) => (addresses.length > 1 ? `${addresses[0]} +${number(addresses.length - 1)}` : addresses[0] ?? "not known");
+const addressText = (addresses) => (addresses.length === 0 ? "not known" : host(addresses[0]) + (addresses.length > 1 ? ` +${number(addresses.length - 1)}` : ""));
 
 // directions says which side opened a peer's connections.
 export function directions(p) {

@@ -2,8 +2,8 @@
 
 import { $, cell, fill, h, keyed, setText, table } from "./dom.js";
 import { get, send } from "./api.js";
-import { ask, notice, say } from "./dialogs.js";
-import { clock, count, duration, number, setNodeTime, until } from "./format.js";
+import { ask, complain, notice, say } from "./dialogs.js";
+import { age, clock, count, number, setNodeTime, until } from "./format.js";
 import { because, reason, triggers } from "./words.js";
 import { copyButton, peerLink } from "./peer-link.js";
 import { chips, directions, scoreSum } from "./peers.js";
@@ -45,7 +45,7 @@ export async function refresh() {
   try {
     plan = await get("plan", { trigger, limit: shown });
   } catch (e) {
-    say(trouble, e);
+    complain(trouble, e);
     return;
   }
   if (trigger !== select.value) return;
@@ -79,16 +79,16 @@ function showFigures(plan) {
 
 function makeRow(peer) {
   const cells = ["No.", "Score", "Reason", "Connections", "Streams", "Age"].map((label) => cell(label));
-  const [rank, score, why, conns, streams, age] = cells;
-  age.className = "age";
-  const e = h("tr", { role: "row" }, rank, h("th", { scope: "row", role: "rowheader", "data-label": "Peer" }, peerLink(peer.peer), copyButton(peer.peer)), score, why, conns, streams, age);
+  const [rank, score, why, conns, streams, since] = cells;
+  since.className = "age";
+  const e = h("tr", { role: "row" }, rank, h("th", { scope: "row", role: "rowheader", "data-label": "Peer" }, peerLink(peer.peer), copyButton(peer.peer)), score, why, conns, streams, since);
   e.update = (p) => {
     setText(rank, number(p.verdict.rank));
     fill(score, scoreSum(p), chips(p, 3));
     setText(why, reason(p.verdict.reason));
     setText(conns, directions(p));
     setText(streams, number(p.streams));
-    setText(age, duration(p.age_seconds));
+    setText(since, age(p.age_seconds));
   };
   return e;
 }

@@ -3,7 +3,7 @@
 
 import { $, cell, fill, h, keyed, setText, table } from "./dom.js";
 import { get, request } from "./api.js";
-import { ask, notice, say } from "./dialogs.js";
+import { ask, complain, notice, say } from "./dialogs.js";
 import { count, shorten } from "./format.js";
 import { ruleEffect, ruleEnds } from "./rule-text.js";
 import { addRule, importRules } from "./rule-dialogs.js";
@@ -72,7 +72,7 @@ export async function refresh() {
   try {
     answer = await get("rules", { ...query, limit });
   } catch (e) {
-    if (mine === asked) say(trouble, e);
+    if (mine === asked) complain(trouble, e);
     return;
   }
   if (mine !== asked) return;
