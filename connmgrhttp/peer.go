@@ -55,9 +55,6 @@ func (h *handler) getPeer(r *http.Request) (any, error) {
 	}
 	if !connected {
 		doc.GraceEnds = nil
-		if info.FirstSeen.IsZero() { // it is known from its history alone
-			doc.AgeSeconds = 0
-		}
 	}
 	if reported {
 		doc.Standing = &api.Standing{Score: standing.Score, Bans: standing.Bans}

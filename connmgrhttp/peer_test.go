@@ -61,6 +61,9 @@ func TestWhyAPeerWasClosed(t *testing.T) {
 		if doc.Connected || len(doc.History) != 3 {
 			t.Fatalf("connected %v with %d events, want it gone, and remembered to have connected, been closed and gone", doc.Connected, len(doc.History))
 		}
+		if doc.Since != nil || doc.AgeSeconds != 0 {
+			t.Errorf("it is there since %v, want nothing: it is remembered by its history alone", doc.Since)
+		}
 		n.expectWhy("/v1/peers/dialled", "It is not connected.", "1m30s ago (2000-01-01T00:01:03Z): ", "number 2", "low score")
 		n.expectWhy("/v1/peers/nobody", "number 1")
 	})

@@ -138,8 +138,6 @@ func peerDocument(name string, p *planned, j *judged, info *connmgr.PeerInfo) ap
 		Connections: int(j.PeerState.Conns),
 		Outbound:    int(j.Outbound),
 		Streams:     int(j.Streams),
-		Since:       utc(j.Since),
-		AgeSeconds:  max(0, p.plan.At.Sub(j.Since).Seconds()),
 		Trusted:     j.Trusted,
 		Addresses:   []string{},
 	}
@@ -151,6 +149,10 @@ func peerDocument(name string, p *planned, j *judged, info *connmgr.PeerInfo) ap
 	}
 	if j.Streams > 0 {
 		doc.ActiveBonus = p.policy.ActiveBonus
+	}
+	if !j.Since.IsZero() {
+		doc.Since = new(utc(j.Since))
+		doc.AgeSeconds = max(0, p.plan.At.Sub(j.Since).Seconds())
 	}
 	if ends := j.Since.Add(p.policy.GracePeriod); ends.After(p.plan.At) {
 		doc.GraceEnds = new(utc(ends))

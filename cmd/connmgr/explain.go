@@ -68,8 +68,8 @@ func writeExplanation(out io.Writer, p *api.PeerDetail) error {
 		fmt.Fprintln(out, plainLine(sentence))
 	}
 	writeScore(out, p)
-	if p.Connected {
-		fmt.Fprintf(out, "\nCONNECTED for %s, since %s\n", age(seconds(p.AgeSeconds)), moment(p.Since))
+	if p.Connected && p.Since != nil {
+		fmt.Fprintf(out, "\nCONNECTED for %s, since %s\n", age(seconds(p.AgeSeconds)), moment(*p.Since))
 	}
 	if len(p.Conns) > 0 {
 		t := indentedTable(out, "  ", "DIRECTION", "ADDRESS", "AGE", "STREAMS", "STATE")

@@ -45,9 +45,10 @@ type Peer struct {
 	// Streams is the open streams on all connections together.
 	Streams int `json:"streams"`
 	// Since is when it connected, AgeSeconds how long ago. For a peer that is not
-	// connected it is since when it is remembered.
-	Since      time.Time `json:"since"`
-	AgeSeconds float64   `json:"age_seconds"`
+	// connected it is since when it is remembered for its tags or protections; missing if
+	// it is not.
+	Since      *time.Time `json:"since,omitempty"`
+	AgeSeconds float64    `json:"age_seconds"`
 	// GraceEnds is when its grace period ends, missing if that is over.
 	GraceEnds *time.Time `json:"grace_ends,omitempty"`
 	// Trusted says that a rule let it pass the limits at the door.

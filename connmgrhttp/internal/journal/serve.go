@@ -104,8 +104,6 @@ func (w *writer) begin(r *http.Request) error {
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	// What the server allows for reading a request would end the stream.
-	_ = w.control.SetReadDeadline(time.Time{})
 	_ = w.control.SetWriteDeadline(time.Now().Add(w.patient))
 	err := w.control.Flush()
 	if errors.Is(err, http.ErrNotSupported) {

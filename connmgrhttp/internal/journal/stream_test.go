@@ -71,6 +71,7 @@ func TestAStreamBeginsNowOrAfterAnID(t *testing.T) {
 			synctest.Wait()
 			s := n.follow(c.f, c.after(n.j.Recent(journal.Filter{}, 10)), c.hasAfter)
 			n.host.Disconnect("b")
+			synctest.Wait() // it is collected before the first read
 			if got := waiting(t, s); got != c.want {
 				t.Errorf("%s there is %q, want %q", c.name, got, c.want)
 			}

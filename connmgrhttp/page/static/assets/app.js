@@ -140,7 +140,6 @@ events.start({
   onEvent(event) {
     markTrim(event);
     if (touches[tab]?.has(event.type) || panel.about(event)) tabSoon();
-    statusSoon();
   },
   onState(state) {
     streaming = state === "live";
