@@ -27,7 +27,11 @@ const (
 // so it is refused but for those that are named.
 func readBody(r *http.Request, into any, nullable ...string) error {
 	var raw json.RawMessage
-	if err := guard.DecodeJSON(r, maxBody, &raw); err != nil {
+	types := []string{}
+	if r.Method == http.MethodPatch {
+		types = append(types, "application/merge-patch+json") // its own name, as RFC 7396 has it
+	}
+	if err := guard.DecodeJSON(r, maxBody, &raw, types...); err != nil {
 		return err
 	}
 	var doc any

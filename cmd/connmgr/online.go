@@ -29,7 +29,7 @@ func newOnline() []*cobra.Command {
 // The environment variables that stand in for flags.
 const (
 	envAPI   = "CONNMGR_API"
-	envToken = "CONNMGR_TOKEN"
+	envToken = "CONNMGR_API_TOKEN"
 )
 
 // online is the flags that say which node to ask.

@@ -53,7 +53,7 @@ func TestEveryCommandSaysWhenNoNodeAnswers(t *testing.T) {
 func TestEveryCommandIsRefusedWithoutTheToken(t *testing.T) {
 	n := startNode(t, connmgrhttp.Config{Token: "the-right-token"})
 	for _, args := range questions {
-		n.run(args...).fails(4, "the node at "+n.api+" refuses", "--token-file or CONNMGR_TOKEN gives the token")
+		n.run(args...).fails(4, "the node at "+n.api+" refuses", "--token-file or CONNMGR_API_TOKEN gives the token")
 	}
 	t.Setenv(envToken, "a-wrong-one")
 	n.run("status").fails(4, "refuses")

@@ -7,7 +7,9 @@
 // Peers have the names that connmgrhttp.Config.Names gives them.
 //
 // Within a version of the paths, fields keep their meaning; new fields and new words may
-// come, and clients should pass over what they do not know.
+// come, and clients should pass over what they do not know. These types pass over fields;
+// a word that is newer than they are is an error, so programs that use them should not be
+// older than the nodes that they ask.
 package api
 
 // Version is the first element of all paths.

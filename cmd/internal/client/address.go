@@ -47,7 +47,7 @@ func parseAddress(text string) (endpoint, error) {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return endpoint{}, fmt.Errorf("connmgr: API address %q is of scheme %q; %s", text, u.Scheme, wantAddress)
 	case u.User != nil: // it would stand in the list of processes
-		return endpoint{}, fmt.Errorf("connmgr: API address of %q has a user name in it; a token comes from --token-file or CONNMGR_TOKEN", u.Host)
+		return endpoint{}, fmt.Errorf("connmgr: API address of %q has a user name in it; a token comes from --token-file or CONNMGR_API_TOKEN", u.Host)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return endpoint{}, fmt.Errorf("connmgr: API address %q has a query or a fragment; %s", text, wantAddress)
 	case u.Host == "":

@@ -119,7 +119,7 @@ func TestAProblemIsTheErrorThatItIs(t *testing.T) {
 		body, want        string
 		refused, notFound bool
 	}{
-		{401, `{"title":"a bearer token is needed","detail":"send it"}`, "refuses: send it (--token-file or CONNMGR_TOKEN gives the token)", true, false},
+		{401, `{"title":"a bearer token is needed","detail":"send it"}`, "refuses: send it (--token-file or CONNMGR_API_TOKEN gives the token)", true, false},
 		{403, `{"title":"no token is set"}`, "refuses: no token is set", true, false},
 		{421, `{"title":"the Host is somebody else","detail":"the header Host is \"a\""}`, `refuses: the header Host is "a"`, true, false},
 		{404, `{"title":"there is no such thing","detail":"nothing is known about peer \"a\""}`, `connmgr: nothing is known about peer "a"`, false, true},

@@ -88,7 +88,7 @@ func (e *StatusError) Error() string {
 	}
 	switch {
 	case p.Status == http.StatusUnauthorized:
-		return fmt.Sprintf("connmgr: the node at %s refuses: %s (--token-file or CONNMGR_TOKEN gives the token)", e.Address, text)
+		return fmt.Sprintf("connmgr: the node at %s refuses: %s (--token-file or CONNMGR_API_TOKEN gives the token)", e.Address, text)
 	case p.Status == http.StatusForbidden, p.Status == http.StatusMisdirectedRequest:
 		return fmt.Sprintf("connmgr: the node at %s refuses: %s", e.Address, text)
 	case p.InForce:

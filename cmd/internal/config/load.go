@@ -28,9 +28,9 @@ type Inputs struct {
 // ConfigEnv is the variable of the environment that names the file.
 const ConfigEnv = EnvPrefix + "CONFIG"
 
-// othersEnv is variables with our prefix that other commands read: those that ask a
-// running node.
-var othersEnv = []string{EnvPrefix + "API", EnvPrefix + "TOKEN"}
+// addressEnv is the variable by which commands find a running node; a node has no use for
+// it. The token, which they need too, they read from the node's own variable.
+const addressEnv = EnvPrefix + "API"
 
 // maxFile bounds a file of configuration, in bytes.
 const maxFile = 1 << 20
@@ -114,7 +114,7 @@ func (l *loader) env(variables []string) {
 	slices.Sort(variables)
 	for _, variable := range variables {
 		name, text, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(name, EnvPrefix) || name == ConfigEnv || slices.Contains(othersEnv, name) {
+		if !strings.HasPrefix(name, EnvPrefix) || name == ConfigEnv || name == addressEnv {
 			continue
 		}
 		src := Source{Kind: KindEnv, Name: name}

@@ -190,7 +190,7 @@ high-water = nan
 
 func TestEachMistakeIsNamedWithItsPlaceAndWhatWasExpected(t *testing.T) {
 	in := inFile(t, mistakes)
-	in.Env = []string{"CONNMGR_RELAY=maybe", "CONNMGR_WATERMARKS_HIHG=3", "CONNMGR_BANS_FIRST=\x1b[31m", "CONNMGR_API=http://other", "CONNMGR_TOKEN=other"}
+	in.Env = []string{"CONNMGR_RELAY=maybe", "CONNMGR_WATERMARKS_HIHG=3", "CONNMGR_BANS_FIRST=\x1b[31m", "CONNMGR_API=http://other"}
 	_, err := Load(in)
 	const listen = ", want a multiaddr to listen on, such as /ip4/0.0.0.0/tcp/4001 or /ip4/0.0.0.0/udp/4001/quic-v1"
 	want := []string{

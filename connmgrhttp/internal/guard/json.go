@@ -22,12 +22,13 @@ import (
 // for something else.
 
 // DecodeJSON reads the body of a request, at most limit bytes, into the value that v
-// points to. The body must be one JSON value in UTF-8, with names that v has, each once,
+// points to. It must be application/json, or one of the further types. The body must be
+// one JSON value in UTF-8, with names that v has, each once,
 // and nothing behind it. Errors are *api.Problem: what is not JSON is a bad-request, what
 // is not the document an unprocessable, with the line and the column where they are known.
 // After an error *v may have been changed.
-func DecodeJSON(r *http.Request, limit int64, v any) error {
-	body, err := Body(r, limit, "application/json")
+func DecodeJSON(r *http.Request, limit int64, v any, types ...string) error {
+	body, err := Body(r, limit, append([]string{"application/json"}, types...)...)
 	if err != nil {
 		return err
 	}

@@ -270,3 +270,35 @@ func TestAWaitEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+func TestEventsComeAtOnceOrTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, journal.Options{})
+		s := n.follow(journal.Filter{}, 0, false)
+		var got []string
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			begin := time.Now()
+			for {
+				events, err := s.Next(t.Context())
+				if err != nil {
+					return
+				}
+				got = append(got, fmt.Sprintf("%d after %v", len(events), time.Since(begin)))
+			}
+		})
+		synctest.Wait()
+		for range 5 { // at 0, 3, 6, 9 and 12 ms
+			n.limit(5)
+			<-time.After(3 * time.Millisecond)
+		}
+		<-time.After(time.Second)
+		n.limit(5)
+		synctest.Wait()
+		n.Close()
+		wg.Wait()
+		if want := "[1 after 0s 3 after 10ms 1 after 20ms 1 after 1.015s]"; fmt.Sprint(got) != want {
+			t.Errorf("a reader who waits gets %v, want %v: the first at once, and then all of 10 ms together", got, want)
+		}
+	})
+}
