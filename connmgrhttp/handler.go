@@ -165,13 +165,17 @@ func (h *handler) mux(metrics http.Handler) http.Handler {
 	if metrics != nil {
 		mux.Handle("/metrics", byMethod(map[string]http.HandlerFunc{"GET": metrics.ServeHTTP}))
 	}
-	mux.Handle("/", byMethod(map[string]http.HandlerFunc{"GET": h.getPage}))
+	files := byMethod(map[string]http.HandlerFunc{"GET": h.getPage})
+	mux.Handle("/", files)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if isUnclean(r.URL.Path) { // the mux would redirect, and lose the prefix of an embedder
+		switch { // the mux would redirect, and lose the prefix of an embedder
+		case r.URL.Path == "":
+			files.ServeHTTP(w, r)
+		case isUnclean(r.URL.Path):
 			notFound(w, r)
-			return
+		default:
+			mux.ServeHTTP(w, r)
 		}
-		mux.ServeHTTP(w, r)
 	})
 }
 

@@ -53,7 +53,8 @@ type Peer struct {
 	GraceEnds *time.Time `json:"grace_ends,omitempty"`
 	// Trusted says that a rule let it pass the limits at the door.
 	Trusted bool `json:"trusted"`
-	// Addresses is where its connections come from or go to, as far as that is known.
+	// Addresses is where its connections come from or go to, with ports, as far as that is
+	// known.
 	Addresses []string `json:"addresses"`
 }
 
@@ -149,7 +150,8 @@ type Trim struct {
 	TookSeconds     float64   `json:"took_seconds"`
 	PlanningSeconds float64   `json:"planning_seconds"`
 	// Closed is how many peers were closed, and Peers the first of them, at most 1,000.
-	// Both are missing where the trim is known by its figures alone.
+	// Both are missing where the trim is known by its figures alone, as in Status; in events
+	// there is the number, and an event for each peer.
 	Closed int          `json:"closed,omitempty"`
 	Peers  []ClosedPeer `json:"peers,omitempty"`
 	// Spared is those planned to go that did not: they had left, been protected, or risen.

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/dep2p/connmgr"
 	"github.com/dep2p/connmgr/connmgrhttp/api"
 	"github.com/dep2p/connmgr/connmgrhttp/internal/journal"
 )
@@ -59,8 +58,8 @@ func BenchmarkAFloodOfRefusals(b *testing.B) {
 func BenchmarkTheHistoryOfAPeer(b *testing.B) {
 	n := start(b, journal.Options{})
 	n.crowd()
-	n.settled(1, journal.Filter{Types: []api.EventType{api.TrimEnded}})
-	last := connmgr.NodeID(n.j.Recent(journal.Filter{Types: []api.EventType{api.PeerClosed}}, 1)[0].Peer)
+	last := crowded(16_999)
+	n.settled(3, journal.Filter{Peer: last, HasPeer: true})
 	b.ReportAllocs()
 	for b.Loop() {
 		n.j.Recent(journal.Filter{Peer: last, HasPeer: true}, 100)

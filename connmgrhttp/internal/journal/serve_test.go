@@ -189,6 +189,22 @@ func TestWhoDoesNotReadIsDroppedAfterTenSeconds(t *testing.T) {
 	})
 }
 
+func TestTheEndOfAStreamWaitsForNobodyEither(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, journal.Options{})
+		l := serving(n, &http.Server{})
+		r := l.get(t, "")
+		r.event()
+		synctest.Wait()
+		n.Close()
+		<-time.After(11 * time.Second)
+		synctest.Wait()
+		if got := r.event(); got != "end: unexpected EOF" {
+			t.Errorf("who does not read for 10 s when the manager is closed gets %q, want the connection closed", got)
+		}
+	})
+}
+
 func TestAReaderWhoWasTooSlowIsToldSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := start(t, journal.Options{})
