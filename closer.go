@@ -3,6 +3,7 @@ package connmgr
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
@@ -307,7 +308,14 @@ func (m *Manager) claimWith(w *closeWorker, v *victim, policy *Policy, planned i
 }
 
 func (m *Manager) publishClosed(v Verdict, t Trigger) {
-	m.events.publish(func() Event { return EventClosed{Verdict: v, Trigger: t, At: m.cfg.Clock.Now()} })
+	m.publishDenied(v, t, Rule{}, netip.AddrPort{})
+}
+
+// publishDenied is publishClosed for a peer that a rule denies.
+func (m *Manager) publishDenied(v Verdict, t Trigger, by Rule, addr netip.AddrPort) {
+	m.events.publish(func() Event {
+		return EventClosed{Verdict: v, Trigger: t, Rule: by, Addr: addr, At: m.cfg.Clock.Now()}
+	})
 }
 
 // closeFailed logs the first connection that would not close, and counts all.

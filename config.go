@@ -159,7 +159,9 @@ type Limits struct {
 	OutboundFloor int
 }
 
-func (l Limits) validate() error {
+// Validate returns an error that names the field and the values if the limits contradict
+// one another, or nil.
+func (l Limits) Validate() error {
 	switch {
 	case l.LowWater < 0:
 		return fmt.Errorf("connmgr: LowWater is %d, must not be negative", l.LowWater)
@@ -207,7 +209,7 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 func (c Config) validate() error {
-	if err := c.limits().validate(); err != nil {
+	if err := c.limits().Validate(); err != nil {
 		return err
 	}
 	for _, d := range []struct {
@@ -238,7 +240,7 @@ func (c Config) validate() error {
 			return fmt.Errorf("connmgr: %s is %d, must be at least %d", n.field, n.value, n.least)
 		}
 	}
-	if err := c.Gate.Limits.validate(); err != nil {
+	if err := c.Gate.Limits.Validate(); err != nil {
 		return err
 	}
 	if err := c.Gate.Ladder.validate(); err != nil {

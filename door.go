@@ -310,7 +310,7 @@ func (g *Gater) Limits() GateLimits {
 // limits are out of range it returns an error that names the field, and nothing is
 // changed.
 func (g *Gater) SetLimits(l GateLimits) error {
-	if err := l.validate(); err != nil {
+	if err := l.Validate(); err != nil {
 		return err
 	}
 	g.door.setLimits(l)

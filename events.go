@@ -1,6 +1,7 @@
 package connmgr
 
 import (
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,10 @@ type Event interface{ event() }
 type EventConnected struct {
 	Peer      NodeID
 	Direction Direction
-	At        time.Time
+	// Addr is where it comes from or goes to; the zero AddrPort if that is not known, see
+	// [AddrConn].
+	Addr netip.AddrPort
+	At   time.Time
 }
 
 // EventDisconnected is a connection that is gone, for whatever reason.
@@ -35,7 +39,11 @@ type EventDisconnected struct {
 type EventClosed struct {
 	Verdict
 	Trigger Trigger
-	At      time.Time
+	// Rule is the rule that denies, and Addr where the connection came from or went to
+	// that it is about, for [TriggerRule]; zero otherwise.
+	Rule Rule
+	Addr netip.AddrPort
+	At   time.Time
 }
 
 // EventTrim is a trim that has ended, whether or not it closed anything.

@@ -1,6 +1,7 @@
 package connmgr
 
 import (
+	"cmp"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,9 @@ func (m *Manager) ClosePeer(peer NodeID) (conns int) {
 type eviction struct {
 	verdict Verdict
 	conns   []Conn
+	// rule and addr are those of the first connection that a rule denies.
+	rule Rule
+	addr netip.AddrPort
 
 	// first is what came of closing the first connection; 0 as long as nobody knows.
 	first atomic.Int32
@@ -129,7 +133,7 @@ func (e *evictor) tell(of *eviction, now bool) (closed int) {
 	e.mu.Unlock()
 	if due {
 		e.m.trims.record.addClosed(verdict.Reason)
-		e.m.publishClosed(verdict, e.trigger)
+		e.m.publishDenied(verdict, e.trigger, of.rule, of.addr)
 	}
 	return verdict.Conns
 }
@@ -267,26 +271,37 @@ func (g *Gater) closeDenied(changes []RuleChange) {
 // denied marks the connections of a peer that the rules deny.
 func (g *Gater) denied(peer NodeID) *eviction {
 	set := g.rules.Load()
-	return g.m.evictPeer(peer, ClosedBlocked, func(c Conn, dir Direction) bool {
-		return g.denies(set, peer, c, dir)
+	var first *DeniedError
+	e := g.m.evictPeer(peer, ClosedBlocked, func(c Conn, dir Direction) bool {
+		denial := g.denial(set, peer, c, dir)
+		first = cmp.Or(first, denial)
+		return denial != nil
 	})
+	if e != nil {
+		e.rule, e.addr = first.Rule, first.Addr
+	}
+	return e
 }
 
-func (g *Gater) denies(set *ruleSet, peer NodeID, c Conn, dir Direction) bool {
+// denial returns why a live connection is denied; nil if it is not.
+func (g *Gater) denial(set *ruleSet, peer NodeID, c Conn, dir Direction) *DeniedError {
 	who := subject{peer: peer, hasPeer: true, dialled: dir == DirOutbound}
 	if set.prefixes != nil || set.ports != nil {
 		who.addr = g.m.remoteAddr(c)
 	}
 	now := g.moment()
 	outcome, _ := set.judge(&who, &now)
-	return outcome != Passed
+	if outcome == Passed {
+		return nil
+	}
+	return set.denial(AtUpgraded, outcome, &who, &now)
 }
 
 // closeIfDenied looks at a connection that has just been reported: a rule may have
 // come between the gate's last checkpoint and now, or the host may not ask the gate.
 func (g *Gater) closeIfDenied(peer NodeID, c Conn, dir Direction) {
 	set := g.rules.Load()
-	if set.count == 0 || !g.denies(set, peer, c, dir) {
+	if set.count == 0 || g.denial(set, peer, c, dir) == nil {
 		return
 	}
 	g.m.goIfOpen(func() {

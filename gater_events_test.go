@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"testing"
@@ -324,7 +325,7 @@ func TestSubscribersAreToldOfRulesAndRefusals(t *testing.T) {
 		want := []connmgr.Event{
 			connmgr.EventRules{Changes: changes(false, denyPeer("alice"), bob), At: start},
 			connmgr.EventDisconnected{Peer: "alice", At: start},
-			connmgr.EventClosed{Verdict: connmgr.Verdict{Peer: "alice", Reason: connmgr.ClosedBlocked, Conns: 1}, Trigger: connmgr.TriggerRule, At: start},
+			connmgr.EventClosed{Verdict: connmgr.Verdict{Peer: "alice", Reason: connmgr.ClosedBlocked, Conns: 1}, Trigger: connmgr.TriggerRule, Rule: denyPeer("alice"), At: start},
 			connmgr.EventRules{Changes: changes(false, denyPeer("carol")), At: later},
 			connmgr.EventRules{Changes: changes(true, denyPeer("alice")), At: later},
 			connmgr.EventRules{Changes: changes(false, from(deny(prefix("10.0.0.0/8")), "list")), At: later},
@@ -387,5 +388,46 @@ func TestChecksAreCountedByCheckpointAndOutcome(t *testing.T) {
 	s.Checks[connmgr.AtAccept][connmgr.Passed] = 99
 	if reflect.DeepEqual(g.Stats().Checks, s.Checks) {
 		t.Error("changing an answer changed the gate")
+	}
+}
+
+func TestSubscribersAreToldWhichRuleClosedWhoFromWhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, host := newNode(t, tight(100, 200))
+		sub := m.Subscribe(100)
+		addr := netip.MustParseAddrPort("10.1.2.3:4001")
+		host.Connect("alice", connmgrtest.From(netip.MustParseAddrPort("11.1.2.3:4001")))
+		host.Connect("alice", connmgrtest.From(addr))
+		rule := with(deny(prefix("10.0.0.0/8")), time.Now().Add(time.Hour), "port scans")
+		add(t, m.Gater(), rule)
+		var connected []netip.AddrPort
+		var closed []connmgr.EventClosed
+		for _, e := range drain(sub) {
+			switch e := e.(type) {
+			case connmgr.EventConnected:
+				connected = append(connected, e.Addr)
+			case connmgr.EventClosed:
+				closed = append(closed, e)
+			}
+		}
+		if len(connected) != 2 || connected[1] != addr {
+			t.Errorf("told of connections from %v, want the addresses of both", connected)
+		}
+		if len(closed) != 1 || closed[0].Rule != rule || closed[0].Addr != addr || closed[0].Conns != 1 {
+			t.Errorf("told of %+v, want one connection closed by %v, and its address", closed, rule)
+		}
+	})
+}
+
+// drain returns the events that there are.
+func drain(sub *connmgr.Subscription) (list []connmgr.Event) {
+	synctest.Wait()
+	for {
+		select {
+		case e := <-sub.Events():
+			list = append(list, e)
+		default:
+			return list
+		}
 	}
 }

@@ -85,7 +85,8 @@ func PrivateClusterLimits() GateLimits {
 // 127.0.0.1: none, and the ladder bans no address there.
 func TestLimits() GateLimits { return GateLimits{ExemptPrivate: true} }
 
-func (l GateLimits) validate() error {
+// Validate returns an error that names the field if a limit is out of range, or nil.
+func (l GateLimits) Validate() error {
 	if l.MaxInbound < 0 {
 		return fmt.Errorf("connmgr: GateLimits.MaxInbound is %d, must not be negative", l.MaxInbound)
 	}

@@ -83,6 +83,10 @@ type ListFormat struct {
 	// "#! origin NAME" say that Write puts into a list; otherwise these lines are
 	// comments like any other.
 	Origin string
+	// MaxRules is how many rules a list may have, a range being as many as the prefixes
+	// that it comes to: a small list can be of many ranges, and those of many prefixes. 0
+	// means no limit but that of memory that is far too much.
+	MaxRules int
 }
 
 // ListError says which line of a list cannot be read, and why.

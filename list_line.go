@@ -1,6 +1,7 @@
 package connmgr
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +39,9 @@ func (l *listReader) add(r *Rule, target Target) (want string) {
 	}
 	if l.count++; l.count > maxListRules {
 		return "at most 16777216 rules in a list"
+	}
+	if l.MaxRules > 0 && l.count > l.MaxRules {
+		return fmt.Sprintf("at most %d rules in a list", l.MaxRules)
 	}
 	if len(l.rules) == cap(l.rules) {
 		if l.rules != nil {

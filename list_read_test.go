@@ -413,3 +413,17 @@ func ExampleListFormat_Write() {
 	// #! origin ladder
 	// peer mallory until 2026-12-24T18:00:00Z
 }
+
+func TestAListHasAsManyRulesAsItMay(t *testing.T) {
+	format := connmgr.ListFormat{MaxRules: 3}
+	if rules, err := format.Read(strings.NewReader("10.0.0.0/8\n11.0.0.0/8\nport 25\n"), ""); err != nil || len(rules) != 3 {
+		t.Errorf("a list of 3 rules gives %d rules and %v, want all of them", len(rules), err)
+	}
+	for _, list := range []string{"10.0.0.0/8\n11.0.0.0/8\nport 25\nport 26\n", "10.0.0.0/8\n192.0.2.1 - 192.0.2.5\n"} {
+		rules, err := format.Read(strings.NewReader(list), "")
+		var bad *connmgr.ListError
+		if !errors.As(err, &bad) || bad.Want != "at most 3 rules in a list" || rules != nil {
+			t.Errorf("%q gives %d rules and %v, want an error that says how many there may be", list, len(rules), err)
+		}
+	}
+}

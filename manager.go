@@ -164,7 +164,7 @@ func (m *Manager) Limits() Limits { return *m.limits.Load() }
 // contradict one another it returns an error that names the field and both values,
 // and nothing is changed.
 func (m *Manager) SetLimits(l Limits) error {
-	if err := l.validate(); err != nil {
+	if err := l.Validate(); err != nil {
 		return err
 	}
 	m.limits.Store(&l)

@@ -43,7 +43,7 @@ func (m *Manager) connect(peer NodeID, slot connSlot) bool {
 		return false
 	}
 	m.events.publish(func() Event {
-		return EventConnected{Peer: peer, Direction: slot.direction, At: m.cfg.Clock.Now()}
+		return EventConnected{Peer: peer, Direction: slot.direction, Addr: m.remoteAddr(slot.conn), At: m.cfg.Clock.Now()}
 	})
 	m.gater.closeIfDenied(peer, slot.conn, slot.direction)
 	return true

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/dep2p/connmgr"
 	"github.com/dep2p/connmgr/connmgrhttp/api"
@@ -17,6 +19,13 @@ import (
 // gives its tags a few names, and here everybody does who may ask.
 const maxName = 256
 
+// The core keeps every protection, since only the program makes them. Here everybody does
+// who may ask, and a script that has gone wrong must not fill the node's memory.
+const (
+	maxProtections = 256     // of one peer
+	maxProtected   = 1 << 16 // peers
+)
+
 // peerAndTag returns what a path names.
 func (h *handler) peerAndTag(r *http.Request) (id connmgr.NodeID, tag string, err error) {
 	if err := noQuery(r); err != nil {
@@ -26,8 +35,8 @@ func (h *handler) peerAndTag(r *http.Request) (id connmgr.NodeID, tag string, er
 		return "", "", err
 	}
 	tag = r.PathValue("tag")
-	if len(tag) > maxName || strings.ContainsFunc(tag, isControl) {
-		return "", "", refuse(problem.BadRequest, "tag", "the tag %.100q is %d bytes, want at most %d without control characters", tag, len(tag), maxName)
+	if len(tag) > maxName || strings.ContainsFunc(tag, isControl) || !utf8.ValidString(tag) {
+		return "", "", refuse(problem.BadRequest, "tag", "the tag %.100q is %d bytes, want at most %d of UTF-8 without control characters", tag, len(tag), maxName)
 	}
 	return id, tag, nil
 }
@@ -41,6 +50,14 @@ func (h *handler) putProtection(r *http.Request) (any, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if info, _ := h.m.PeerInfo(id); !slices.Contains(info.Protections, tag) {
+		switch {
+		case len(info.Protections) >= maxProtections:
+			return nil, refuse(problem.Unprocessable, "tag", "the peer is protected under %d tags already, which is as many as the API gives", len(info.Protections))
+		case len(info.Protections) == 0 && h.m.Stats().ProtectedPeers >= maxProtected:
+			return nil, refuse(problem.Unprocessable, "peer", "%d peers are protected already, which is as many as the API protects", maxProtected)
+		}
 	}
 	h.m.Protect(id, tag)
 	return h.protections(id), nil

@@ -49,44 +49,71 @@ func (h *handler) answer(f document) http.HandlerFunc {
 	}
 }
 
-// searchPatience is how long a search may wait for its turn and for a plan. A plan of a
-// million peers takes about a second; longer than this, something hangs.
-const searchPatience = 10 * time.Second
+// patience is how long a request may wait for its turn, for a plan, and for connections
+// that are asked. A plan of a million peers takes about a second; longer than this,
+// something hangs.
+const patience = 10 * time.Second
 
 // search serves a document that takes a look at all peers or all rules.
 func (h *handler) search(f document) http.HandlerFunc {
 	return h.answer(func(r *http.Request) (any, error) {
-		ctx, cancel := context.WithTimeout(r.Context(), searchPatience)
+		ctx, cancel := context.WithTimeout(r.Context(), patience)
 		defer cancel()
-		leave, err := h.enter(ctx)
-		if err != nil {
+		if err := h.heavy.enter(ctx); err != nil {
 			return nil, err
 		}
-		defer leave()
+		defer h.heavy.leave()
 		return f(r.WithContext(ctx))
 	})
 }
 
 // change serves a document that says what a request has changed. Plans made before are
-// out of date then.
+// out of date then. It leaves a line in the log: what was changed by hand is looked for
+// there first.
 func (h *handler) change(f document) http.HandlerFunc {
 	return h.answer(func(r *http.Request) (any, error) {
-		defer h.plans.forget()
-		return f(r)
+		doc, err := f(r)
+		if p, ok := errors.AsType[*api.Problem](err); err != nil && !(ok && p.InForce) {
+			return nil, err
+		}
+		h.plans.forget()
+		h.log.InfoContext(r.Context(), "connmgr: changed through the API", "request", r.Method+" "+r.URL.Path, "answer", summary(doc, err))
+		return doc, err
 	})
 }
 
-// enter waits for a place among the heavy requests, and returns how to leave it.
-func (h *handler) enter(ctx context.Context) (leave func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, searchPatience)
+// summary is a document in a line of the log, without its end if that is long.
+func summary(doc any, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	if c, ok := doc.(created); ok {
+		doc = c.doc
+	}
+	const most = 500
+	text, _ := json.Marshal(doc) // it is marshalled again as the answer, and an error is said there
+	if len(text) > most {
+		return strings.ToValidUTF8(string(text[:most]), "") + "…"
+	}
+	return string(text)
+}
+
+// places bounds how many requests of a kind are worked on at a time.
+type places chan struct{}
+
+// enter waits for a place, for a while.
+func (p places) enter(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	select {
-	case h.heavy <- struct{}{}:
-		return func() { <-h.heavy }, nil
+	case p <- struct{}{}:
+		return nil
 	case <-ctx.Done():
-		return nil, refuse(problem.Unavailable, "", "the request's turn did not come in time; %d others were being worked on", heavyRequests)
+		return refuse(problem.Unavailable, "", "the request's turn did not come in time; %d others were being worked on", cap(p))
 	}
 }
+
+func (p places) leave() { <-p }
 
 // fail answers with a problem. One that nobody expected is logged, and not shown.
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {

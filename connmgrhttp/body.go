@@ -2,6 +2,7 @@ package connmgrhttp
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -20,28 +21,36 @@ const (
 	// maxList is the size of a list of rules in bytes. The largest ones that are published
 	// have a few megabytes.
 	maxList = 32 << 20
+	// maxRules is the rules of a list. It is a few times what the largest ones that are
+	// published have, and takes some 100 MB while it is read.
+	maxRules = 1 << 19
 )
 
 // readBody reads a document. A null in it would be taken for a member that is missing by
 // encoding/json, and in a merge patch it would mean to remove one; neither is meant here,
 // so it is refused but for those that are named.
 func readBody(r *http.Request, into any, nullable ...string) error {
-	var raw json.RawMessage
-	types := []string{}
+	types := []string{"application/json"}
 	if r.Method == http.MethodPatch {
 		types = append(types, "application/merge-patch+json") // its own name, as RFC 7396 has it
 	}
-	if err := guard.DecodeJSON(r, maxBody, &raw, types...); err != nil {
+	body, err := guard.Body(r, maxBody, types...)
+	if err != nil {
 		return err
 	}
+	if err := guard.Decode(body, into); err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber() // one that is too large has been refused where it is wanted
 	var doc any
-	if err := json.Unmarshal(raw, &doc); err != nil {
+	if err := d.Decode(&doc); err != nil {
 		return err
 	}
 	if field, found := findNull(doc, "", nullable); found {
 		return refuse(problem.Unprocessable, field, "%.200s is null, which it cannot be; leave it out instead", field)
 	}
-	return guard.Decode(raw, into)
+	return nil
 }
 
 // readOptionalBody is readBody where there may be none.

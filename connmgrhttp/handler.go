@@ -58,12 +58,21 @@ type handler struct {
 	plans   *plans
 	// limitsMu is held while limits are changed.
 	limitsMu sync.Mutex
-	heavy    chan struct{} // a place for each request that goes through all peers or rules
+	// These have a place for each request that goes through all peers or rules, that moves
+	// a list of rules, and that asks connections.
+	heavy, lists, asking places
 }
 
-// heavyRequests is how many requests go through all peers or rules at a time; others wait
-// their turn. It keeps a flood of requests from taking the node's processors and memory.
-const heavyRequests = 4
+// How many of these requests are worked on at a time; others wait their turn. It keeps a
+// flood of requests from taking the node's processors and memory.
+const (
+	heavyRequests = 4
+	// listRequests move up to maxList bytes each, as slowly as the other side pleases, so
+	// they must not keep others out.
+	listRequests = 2
+	// askingRequests ask connections, which are not ours and may hang.
+	askingRequests = 16
+)
 
 // Handler returns the API and the page for a manager and its gate; a nil gate means the
 // manager's own. It fails if a field of cfg is out of range.
@@ -101,7 +110,9 @@ func newHandler(m *connmgr.Manager, g *connmgr.Gater, cfg Config) *handler {
 		started: time.Now(),
 		journal: journal.Start(m, journal.Options{Names: names, Logger: cfg.Logger, MaxStreams: cfg.MaxStreams}),
 		plans:   newPlans(m, names),
-		heavy:   make(chan struct{}, heavyRequests),
+		heavy:   make(places, heavyRequests),
+		lists:   make(places, listRequests),
+		asking:  make(places, askingRequests),
 	}
 }
 
@@ -121,7 +132,7 @@ func (h *handler) routes() []route {
 		{"PATCH", "/v1/limits", h.change(h.patchLimits)},
 
 		{"GET", "/v1/peers", h.search(h.getPeers)},
-		{"GET", "/v1/peers/{peer}", h.search(h.getPeer)},
+		{"GET", "/v1/peers/{peer}", h.answer(h.getPeer)},
 		{"PUT", "/v1/peers/{peer}/protections/{tag}", h.change(h.putProtection)},
 		{"DELETE", "/v1/peers/{peer}/protections/{tag}", h.change(h.deleteProtection)},
 		{"PUT", "/v1/peers/{peer}/tags/{tag}", h.change(h.putTag)},
@@ -140,7 +151,7 @@ func (h *handler) routes() []route {
 		{"POST", "/v1/unblock", h.change(h.postUnblock)},
 
 		{"GET", "/v1/events", h.getEvents},
-		{"GET", "/v1/events/recent", h.search(h.getRecent)},
+		{"GET", "/v1/events/recent", h.answer(h.getRecent)},
 		{"GET", openAPIPath, getOpenAPI},
 	}
 }
@@ -171,7 +182,7 @@ func (h *handler) mux(metrics http.Handler) http.Handler {
 		switch { // the mux would redirect, and lose the prefix of an embedder
 		case r.URL.Path == "":
 			files.ServeHTTP(w, r)
-		case isUnclean(r.URL.Path):
+		case isUnclean(r.URL.EscapedPath()): // a name may have slashes, when they are encoded
 			notFound(w, r)
 		default:
 			mux.ServeHTTP(w, r)

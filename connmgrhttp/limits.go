@@ -2,9 +2,11 @@ package connmgrhttp
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"math"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/dep2p/connmgr"
@@ -61,12 +63,18 @@ func (h *handler) patchLimits(r *http.Request) (any, error) {
 	if patch.Gate != nil {
 		patch.Gate.apply(&gate)
 	}
-	if err := h.m.SetLimits(after); err != nil {
+	// Both are looked at before one is set: with the one that is wrong set for a moment, a
+	// trim could close peers for nothing.
+	if err := cmp.Or(after.Validate(), gate.Validate()); err != nil {
 		return nil, unprocessable(err)
+	}
+	if after != before {
+		if err := h.m.SetLimits(after); err != nil {
+			return nil, unprocessable(err)
+		}
 	}
 	if patch.Gate != nil {
 		if err := h.g.SetLimits(gate); err != nil {
-			_ = h.m.SetLimits(before) // they held a moment ago
 			return nil, unprocessable(err)
 		}
 	}
@@ -95,9 +103,7 @@ func (p *gatePatch) apply(l *connmgr.GateLimits) {
 	}
 	l.PerPrefix = nil
 	for _, d := range *p.PerPrefix {
-		l.PerPrefix = append(l.PerPrefix, connmgr.PrefixLimit{
-			IPv4: d.IPv4, IPv6: d.IPv6, MaxConns: d.MaxConns, Rate: d.Rate, Burst: d.Burst,
-		})
+		l.PerPrefix = append(l.PerPrefix, connmgr.PrefixLimit(d))
 	}
 }
 
@@ -107,29 +113,33 @@ func set[T any](to *T, value *T) {
 	}
 }
 
-// limitFields says what the fields are called here that the core's errors name.
+// limitFields says what the fields are called here that the core's errors name; the
+// longer names first.
 var limitFields = []struct{ core, here string }{
+	{"GateLimits.MaxInbound", "gate.max_inbound"},
+	{"GateLimits.MaxPerPeer", "gate.max_per_peer"},
+	{"GateLimits.PerPrefix", "gate.per_prefix"},
 	{"LowWater", "low_water"},
 	{"HighWater", "high_water"},
 	{"HardLimit", "hard_limit"},
 	{"OutboundFloor", "outbound_floor"},
-	{"GateLimits.MaxInbound", "gate.max_inbound"},
-	{"GateLimits.MaxPerPeer", "gate.max_per_peer"},
-	{"GateLimits.PerPrefix", "gate.per_prefix"},
+	{"MaxConns", "max_connections"},
+	{"IPv4", "ipv4_bits"},
+	{"IPv6", "ipv6_bits"},
+	{"Rate", "new_per_second"},
+	{"Burst", "burst"},
 }
 
-// unprocessable is the core's error about limits. The first field that it names is the
-// one that is wrong.
+// firstField is the field of which an error says that it is wrong: the first one that it
+// names; in a list behind its place there.
+var firstField = regexp.MustCompile(`^(?:gate\.)?[a-z_]+(?:\[\d+\]: [a-z0-9_]+)?`)
+
+// unprocessable is the core's error about limits, in the words of the API.
 func unprocessable(err error) error {
-	text := strings.TrimPrefix(err.Error(), "connmgr: ")
-	field, first := "", len(text)
-	for _, f := range limitFields {
-		if at := strings.Index(text, f.core); at >= 0 && at < first {
-			field, first = f.here, at
-		}
-	}
+	text := said(err)
 	for _, f := range limitFields {
 		text = strings.ReplaceAll(text, f.core, f.here)
 	}
+	field := strings.Replace(firstField.FindString(text), ": ", ".", 1)
 	return refuse(problem.Unprocessable, field, "%s", text)
 }

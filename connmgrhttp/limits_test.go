@@ -64,7 +64,7 @@ func TestAPatchThatIsWrongChangesNothing(t *testing.T) {
 			`{"gate": {"per_prefix": [{"ipv4_bits": 24, "max_connections": 1, "burst": null}]}}`: {422, "gate.per_prefix.burst"},
 			`{"gate": {"max_inbound": null}}`:                 {422, "gate.max_inbound"},
 			`{"low_water": 15, "gate": {"max_inbound": -1}}`:  {422, "gate.max_inbound"},
-			`{"low_water": 15, "gate": {"per_prefix": [{}]}}`: {422, "gate.per_prefix"},
+			`{"low_water": 15, "gate": {"per_prefix": [{}]}}`: {422, "gate.per_prefix[0].ipv4_bits"},
 			`{"low_water": 15, "gate": {"max_outbound": 7}}`:  {422, "max_outbound"},
 			`{"low_water": 15, "low_watr": 7}`:                {422, "low_watr"},
 			`{"low_water": 15, "low_water": 16}`:              {400, "low_water"},

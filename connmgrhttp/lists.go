@@ -41,15 +41,22 @@ func (h *handler) postImport(r *http.Request) (any, error) {
 	if err := q.finish(); err != nil {
 		return nil, err
 	}
-	leave, err := h.enter(r.Context())
-	if err != nil {
+	if origin == connmgr.LadderOrigin {
+		return nil, refuse(problem.Unprocessable, "origin", "rules of origin %q are made by the ban ladder alone", origin)
+	}
+	if err := h.lists.enter(r.Context()); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer h.lists.leave()
 	body, err := guard.Body(r, maxList, "text/plain")
 	if err != nil {
 		return nil, err
 	}
+	if err := h.heavy.enter(r.Context()); err != nil {
+		return nil, err
+	}
+	defer h.heavy.leave()
+	format.MaxRules = maxRules
 	rules, err := format.Read(bytes.NewReader(body), "")
 	if bad, ok := errors.AsType[*connmgr.ListError](err); ok {
 		p := problem.Unprocessable.Withf("line %d: %.100q: want %s", bad.Line, bad.Text, bad.Want)
@@ -92,10 +99,8 @@ func (h *handler) importRules(r *http.Request, rules []connmgr.Rule, replace boo
 	if err != nil {
 		return nil, err
 	}
-	for rule := range h.g.Rules() {
-		if !rule.Expired(now) {
-			doc.Total++
-		}
+	for range h.g.Rules() {
+		doc.Total++
 	}
 	return doc, nil
 }
@@ -134,22 +139,25 @@ func (h *handler) getExport(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
-	leave, err := h.enter(r.Context())
-	if err != nil {
+	if err := h.lists.enter(r.Context()); err != nil {
 		h.fail(w, r, err)
 		return
 	}
-	defer leave()
-	now := time.Now()
+	defer h.lists.leave()
 	rules := func(yield func(connmgr.Rule) bool) {
 		for rule := range h.g.Rules() {
-			if !rule.Expired(now) && (!chosen || rule.Origin == origin) && !yield(rule) {
+			if (!chosen || rule.Origin == origin) && !yield(rule) {
 				return
 			}
 		}
 	}
 	var list bytes.Buffer // so that a rule that cannot be written is an error, not half a list
-	if err := h.names.Format.Write(&list, rules); err != nil {
+	err := h.heavy.enter(r.Context())
+	if err == nil {
+		err = h.names.Format.Write(&list, rules)
+		h.heavy.leave() // before it goes out, as slowly as the other side pleases
+	}
+	if err != nil {
 		h.fail(w, r, err)
 		return
 	}

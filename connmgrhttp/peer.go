@@ -1,6 +1,8 @@
 package connmgrhttp
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -29,7 +31,9 @@ func (h *handler) getPeer(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := h.plans.get(r.Context(), trigger)
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	p, err := h.plans.get(ctx, trigger)
 	if err != nil {
 		return nil, err
 	}
@@ -45,10 +49,14 @@ func (h *handler) getPeer(r *http.Request) (any, error) {
 		j = &judged{PeerState: connmgr.PeerState{ID: id, Since: info.FirstSeen, TagSum: info.Value, Protected: len(info.Protections) > 0}}
 		j.Score = info.Value
 	}
+	conns, err := h.askConns(ctx, &info, p.plan.At)
+	if err != nil {
+		return nil, err
+	}
 	doc := api.PeerDetail{
 		Peer:      peerDocument(h.names.Peer(id), p, j, &info),
 		Connected: connected,
-		Conns:     conns(&info, p.plan.At),
+		Conns:     conns,
 		Plan:      figures(&p.plan),
 		Rules:     rules,
 		History:   orEmpty(history),
@@ -91,6 +99,37 @@ func (h *handler) rulesAbout(id connmgr.NodeID, info *connmgr.PeerInfo) []api.Ru
 		docs = append(docs, h.names.Rule(rule))
 	}
 	return docs
+}
+
+// askConns is conns within a time: connections are not ours, and one may hang. It keeps
+// its place among those who ask then, so that hanging ones cannot pile up.
+func (h *handler) askConns(ctx context.Context, info *connmgr.PeerInfo, now time.Time) ([]api.Conn, error) {
+	if err := h.asking.enter(ctx); err != nil {
+		return nil, err
+	}
+	type answer struct {
+		docs  []api.Conn
+		panic any
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		defer h.asking.leave()
+		var a answer
+		defer func() {
+			a.panic = recover()
+			answered <- a
+		}()
+		a.docs = conns(info, now)
+	}()
+	select {
+	case a := <-answered:
+		if a.panic != nil {
+			return nil, fmt.Errorf("connmgr: a connection panicked when it was asked: %v", a.panic)
+		}
+		return a.docs, nil
+	case <-ctx.Done():
+		return nil, refuse(problem.Unavailable, "", "a connection of the peer did not answer in time")
+	}
 }
 
 // conns returns a peer's connections, each asked for its streams.

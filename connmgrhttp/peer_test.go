@@ -64,7 +64,8 @@ func TestWhyAPeerWasClosed(t *testing.T) {
 		if doc.Since != nil || doc.AgeSeconds != 0 {
 			t.Errorf("it is there since %v, want nothing: it is remembered by its history alone", doc.Since)
 		}
-		n.expectWhy("/v1/peers/dialled", "It is not connected.", "1m30s ago (2000-01-01T00:01:03Z): ", "number 2", "low score")
+		n.expectWhy("/v1/peers/dialled", "It is not connected.", "1m30s ago (2000-01-01T00:01:03Z): ", "number 2", "low score",
+			"That trim closed 2 peers: of 5 connections 4 counted, against low water, 2.")
 		n.expectWhy("/v1/peers/nobody", "number 1")
 	})
 }
@@ -77,7 +78,7 @@ func TestWhyAPeerWentByItself(t *testing.T) {
 		advance(5 * time.Second)
 		n.expectWhy("/v1/peers/a", "5s ago", "nobody here closed it")
 		n.m.Protect("a", "friend")
-		n.expectWhy("/v1/peers/a", "When it comes back it is protected (friend).")
+		n.expectWhy("/v1/peers/a", "Should it come back, it is protected (friend).")
 	})
 }
 
@@ -88,7 +89,7 @@ func TestWhyAPeerCannotComeBack(t *testing.T) {
 		n := newNode(t, cfg, connmgrhttp.Config{})
 		n.host.Connect("a", from("10.1.2.3:4001"))
 		do[api.Blocked](n, "POST", "/v1/block", `{"target": "10.0.0.0/8", "for_seconds": 3600, "reason": "port scans"}`)
-		n.expectWhy("/v1/peers/a", "It is not connected.", "blocked")
+		n.expectWhy("/v1/peers/a", "It is not connected.", "closed for a rule: 10.1.2.3:4001 is denied by 10.0.0.0/8 until 2000-01-01T01:00:00Z (port scans)")
 		if err := n.m.Gater().InterceptSecured(connmgr.DirInbound, "a", netip.MustParseAddrPort("10.1.2.3:4001")); !errors.Is(err, connmgr.ErrConnectionDenied) {
 			t.Fatalf("a comes back: %v", err)
 		}

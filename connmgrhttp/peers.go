@@ -113,7 +113,6 @@ type candidate struct {
 }
 
 func (c *candidate) judged() *judged { return &c.p.peers[c.at] }
-func (c *candidate) name() string    { return c.p.names()[c.at] }
 
 // details returns what the manager knows about the peer now; nothing if it has left.
 func (c *candidate) details() *connmgr.PeerInfo {
@@ -124,7 +123,9 @@ func (c *candidate) details() *connmgr.PeerInfo {
 	return &c.info
 }
 
-func (c *candidate) document() api.Peer { return peerDocument(c.name(), c.p, c.judged(), c.details()) }
+func (c *candidate) document() api.Peer {
+	return peerDocument(c.h.names.Peer(c.judged().ID), c.p, c.judged(), c.details())
+}
 
 // peerDocument tells of a peer as the plan saw it.
 func peerDocument(name string, p *planned, j *judged, info *connmgr.PeerInfo) api.Peer {
@@ -213,7 +214,7 @@ func (h *handler) readPeerFilter(q *query) func(*candidate) bool {
 	text, _ := q.text("q")
 	text = strings.ToLower(text)
 	want(text != "", func(c *candidate) bool {
-		return strings.Contains(strings.ToLower(c.name()), text) ||
+		return strings.Contains(strings.ToLower(c.p.names()[c.at]), text) ||
 			slices.ContainsFunc(addresses(c.details()), func(a netip.AddrPort) bool { return strings.Contains(a.String(), text) })
 	})
 	return func(c *candidate) bool {

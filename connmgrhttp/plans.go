@@ -3,6 +3,7 @@ package connmgrhttp
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -13,23 +14,27 @@ import (
 )
 
 // This file keeps the plan that answers are from. A plan goes through all peers and asks
-// every connection for its streams, so however many ask, it is made once a second at
-// most; who asks meanwhile gets the last one, or waits for the one that is being made.
+// every connection for its streams, so however many ask, there is one at work at a time
+// for each trigger, and none within a second of the last unless something has changed; who
+// asks meanwhile gets the last one, or waits for the one that is being made.
 
-// planLasts is how long a plan serves. A second is what a reader does not notice.
+// planLasts is how long a plan serves once it is made. A second is what a reader does not
+// notice.
 const planLasts = time.Second
 
-// plans is the last plan for each trigger.
+// plans is the last plan for each trigger, and the one at work.
 type plans struct {
 	m     *connmgr.Manager
 	names wire.Names
 
-	mu   sync.Mutex // guards all following fields
-	last map[connmgr.Trigger]*planned
+	mu sync.Mutex // guards all following fields
+	// changes counts what has been changed through the API.
+	changes      uint64
+	last, making map[connmgr.Trigger]*planned
 }
 
 func newPlans(m *connmgr.Manager, names wire.Names) *plans {
-	return &plans{m: m, names: names, last: make(map[connmgr.Trigger]*planned)}
+	return &plans{m: m, names: names, last: make(map[connmgr.Trigger]*planned), making: make(map[connmgr.Trigger]*planned)}
 }
 
 // planned is a plan, spread out for looking things up.
@@ -37,15 +42,17 @@ type planned struct {
 	done   chan struct{} // closed when all but what mu guards is there
 	plan   connmgr.Plan
 	policy connmgr.Policy
-	// made is when it was asked for, by this package's clock, not the manager's.
-	made  time.Time
-	peers []judged
+	// made is when it was made, by this package's clock, not the manager's, and changes how
+	// many changes it has seen.
+	made    time.Time
+	changes uint64
+	peers   []judged
 	// cut is the lowest score of those who stay since they rank above the cut.
 	cut    int
 	hasCut bool
 
-	// names returns the names of peers. They are worked out when the first one is asked
-	// for: a name costs more than all else that is done with a peer.
+	// names returns the names of all peers. They are worked out when somebody searches or
+	// sorts by them: a name costs more than all else that is done with a peer.
 	names func() []string
 
 	mu     sync.Mutex // guards all following fields
@@ -59,36 +66,57 @@ type judged struct {
 }
 
 // get returns a plan that is at most a second old and not older than the last change made
-// through the API. It returns early if ctx ends.
+// through the API before the call. It returns early if ctx ends.
 func (c *plans) get(ctx context.Context, trigger connmgr.Trigger) (*planned, error) {
 	c.mu.Lock()
-	p := c.last[trigger]
-	if p == nil || time.Since(p.made) >= planLasts {
-		p = &planned{done: make(chan struct{}), made: time.Now(), sorted: make(map[string][]int32)}
-		c.last[trigger] = p
-		go c.make(p, trigger)
-	}
+	wanted := c.changes
 	c.mu.Unlock()
-	select {
-	case <-p.done:
-		return p, nil
-	case <-ctx.Done():
-		return nil, refuse(problem.Unavailable, "", "the request ended before the plan was made")
+	for {
+		p, made := c.current(trigger, wanted)
+		if made {
+			return p, nil
+		}
+		select {
+		case <-p.done:
+			if p.changes >= wanted {
+				return p, nil
+			}
+		case <-ctx.Done():
+			return nil, refuse(problem.Unavailable, "", "the request ended before the plan was made")
+		}
 	}
+}
+
+// current returns a plan that has been made and will do, or else the one that is being
+// made, which is begun if there is none.
+func (c *plans) current(trigger connmgr.Trigger, wanted uint64) (p *planned, made bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.last[trigger]; p != nil && p.changes >= wanted && time.Since(p.made) < planLasts {
+		return p, true
+	}
+	if p := c.making[trigger]; p != nil {
+		return p, false
+	}
+	p = &planned{done: make(chan struct{}), changes: c.changes, sorted: make(map[string][]int32)}
+	c.making[trigger] = p
+	go c.make(p, trigger)
+	return p, false
 }
 
 // forget makes the next one who asks get a new plan.
 func (c *plans) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	clear(c.last)
+	c.changes++
 }
 
-// make makes a plan. A connection that does not say how many streams it has holds up this
-// goroutine alone.
+// make makes a plan. A connection that does not say how many streams it has holds up the
+// plans for this trigger, and nothing else.
 func (c *plans) make(p *planned, trigger connmgr.Trigger) {
 	defer close(p.done)
 	p.plan = c.m.DryRun(trigger)
+	p.policy = p.plan.Policy()
 	p.names = sync.OnceValue(func() []string {
 		list := make([]string, len(p.peers))
 		for i := range list {
@@ -96,7 +124,6 @@ func (c *plans) make(p *planned, trigger connmgr.Trigger) {
 		}
 		return list
 	})
-	p.policy = p.plan.Policy()
 	p.peers = make([]judged, 0, p.plan.Peers())
 	for s, v := range p.plan.All() {
 		p.peers = append(p.peers, judged{s, v})
@@ -104,6 +131,12 @@ func (c *plans) make(p *planned, trigger connmgr.Trigger) {
 			p.cut, p.hasCut = v.Score, true
 		}
 	}
+	p.made = time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.last, func(_ connmgr.Trigger, old *planned) bool { return time.Since(old.made) >= planLasts })
+	c.last[trigger] = p
+	delete(c.making, trigger)
 }
 
 // find returns the peer with an ID.

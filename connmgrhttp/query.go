@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dep2p/connmgr/connmgrhttp/internal/problem"
 )
@@ -30,6 +31,11 @@ func readQuery(r *http.Request) *query {
 	q := &query{values: values}
 	if err != nil {
 		q.err = refuse(problem.BadRequest, "", "the query is malformed: %v", err)
+	}
+	for name := range values {
+		if !utf8.ValidString(name) || !utf8.ValidString(values.Get(name)) {
+			q.refuse(strings.ToValidUTF8(name, "\uFFFD"), "the query is not UTF-8")
+		}
 	}
 	return q
 }
@@ -181,7 +187,11 @@ func seconds(n float64) (time.Duration, bool) {
 	if !(n >= 0 && n <= maxSeconds) {
 		return 0, false
 	}
-	return time.Duration(n * float64(time.Second)), true
+	d := time.Duration(n * float64(time.Second))
+	if n > 0 {
+		d = max(d, 1) // 0 is for good, which nobody means who gives a time
+	}
+	return d, true
 }
 
 // id returns a parameter that is the ID of an event.

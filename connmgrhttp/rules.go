@@ -31,11 +31,7 @@ func (h *handler) getRules(r *http.Request) (any, error) {
 		return nil, err
 	}
 	doc := api.RuleList{Offset: offset, Limit: limit, Rules: []api.Rule{}}
-	now := time.Now()
 	for rule := range h.g.Rules() {
-		if rule.Expired(now) {
-			continue
-		}
 		if doc.Total++; doc.Total%1024 == 0 && r.Context().Err() != nil {
 			return nil, refuse(problem.Unavailable, "", "the request ended before all rules had been looked at")
 		}
@@ -108,6 +104,9 @@ func (h *handler) postRule(r *http.Request) (any, error) {
 			field = "target"
 		}
 		return nil, refuse(problem.Unprocessable, field, "%s", said(err))
+	}
+	if rule.Origin == connmgr.LadderOrigin {
+		return nil, refuse(problem.Unprocessable, "origin", "rules of origin %q are made by the ban ladder alone", rule.Origin)
 	}
 	if rule.Expired(time.Now()) {
 		return nil, refuse(problem.Unprocessable, "expires", "the rule has ended already, at %v", rule.Expires.UTC().Format(time.RFC3339))
@@ -209,23 +208,28 @@ func (h *handler) postUnblock(r *http.Request) (any, error) {
 	return api.Unblocked{Removed: removed, DeniedBy: h.deniedBy(target)}, nil
 }
 
-// deniedBy returns a rule as wide as a target, or wider, that denies it still.
+// deniedBy returns the rule that still denies a target as a whole: one of the same or a
+// wider prefix, if nothing between the two allows it.
 func (h *handler) deniedBy(target connmgr.Target) *api.Rule {
-	var rule *connmgr.Rule
+	var by *connmgr.Rule
 	if id, ok := target.Peer(); ok {
-		rule = h.g.Lookup(id, netip.AddrPort{}).Peer
+		by = h.g.Lookup(id, netip.AddrPort{}).Peer
 	} else if prefix, ok := target.Prefix(); ok {
-		rule = h.g.Lookup("", netip.AddrPortFrom(prefix.Addr(), 0)).Addr
-		if rule != nil {
-			if by, _ := rule.Target.Prefix(); by.Bits() > prefix.Bits() {
-				rule = nil // it is about the first address alone
+		longest := -1
+		for rule := range h.g.Rules() { // a lookup would find what is about a part of it
+			p, ok := rule.Target.Prefix()
+			if !ok || p.Bits() > prefix.Bits() || !p.Contains(prefix.Addr()) {
+				continue
+			}
+			if p.Bits() > longest || p.Bits() == longest && rule.Effect == connmgr.Deny {
+				by, longest = &rule, p.Bits()
 			}
 		}
 	}
-	if rule == nil || rule.Effect != connmgr.Deny {
+	if by == nil || by.Effect != connmgr.Deny {
 		return nil
 	}
-	return new(h.names.Rule(*rule))
+	return new(h.names.Rule(*by))
 }
 
 // saving changes rules. They are in force whatever comes of saving them, which is why it

@@ -76,6 +76,16 @@ func TestUnblockSaysWhatDeniesStill(t *testing.T) {
 		if doc.Removed != 1 || doc.DeniedBy == nil || doc.DeniedBy.Target != "10.1.0.0/16" {
 			t.Errorf("the answer is %+v, want it to name the wider rule", doc)
 		}
+		do[api.Blocked](n, "POST", "/v1/block", `{"target": "10.1.0.0/32"}`)
+		doc = do[api.Unblocked](n, "POST", "/v1/unblock", `{"target": "10.1.0.0/16"}`)
+		if doc.DeniedBy == nil || doc.DeniedBy.Target != "10.0.0.0/8" {
+			t.Errorf("the answer is %+v, want it to name the wider rule, whatever is denied within", doc)
+		}
+		do[api.Rule](n, "POST", "/v1/rules", `{"effect": "allow", "target": "10.1.0.0/12"}`)
+		if doc = do[api.Unblocked](n, "POST", "/v1/unblock", `{"target": "10.1.0.0/16"}`); doc.DeniedBy != nil {
+			t.Errorf("the answer is %+v, want none: a rule between the two allows it", doc)
+		}
+		do[api.Unblocked](n, "DELETE", "/v1/rules?effect=allow&target=10.0.0.0/12", "")
 		do[api.Blocked](n, "POST", "/v1/block", `{"target": "10.1.0.0"}`)
 		doc = do[api.Unblocked](n, "POST", "/v1/unblock", `{"target": "10.0.0.0/8"}`)
 		if doc.Removed != 1 || doc.DeniedBy != nil {

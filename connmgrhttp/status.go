@@ -74,9 +74,7 @@ func (h *handler) limits() api.Limits {
 		},
 	}
 	for _, p := range gate.PerPrefix {
-		doc.Gate.PerPrefix = append(doc.Gate.PerPrefix, api.PrefixLimit{
-			IPv4: p.IPv4, IPv6: p.IPv6, MaxConns: p.MaxConns, Rate: p.Rate, Burst: p.Burst,
-		})
+		doc.Gate.PerPrefix = append(doc.Gate.PerPrefix, api.PrefixLimit(p))
 	}
 	return doc
 }

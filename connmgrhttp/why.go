@@ -9,6 +9,7 @@ import (
 
 	"github.com/dep2p/connmgr"
 	"github.com/dep2p/connmgr/connmgrhttp/api"
+	"github.com/dep2p/connmgr/connmgrhttp/internal/journal"
 )
 
 // This file says in sentences why a peer stays, would go, or has gone. The page and the
@@ -28,27 +29,51 @@ func (h *handler) why(d *api.PeerDetail, p *planned) []string {
 		}
 	} else {
 		say("It is not connected.")
-		for _, e := range d.History {
-			if e.Type == api.PeerClosed || e.Type == api.Denied {
-				say("%s ago (%s): %s.", ago(p.plan.At.Sub(e.At)), e.At.UTC().Format(time.RFC3339), e.Text)
-				break
-			}
-			if e.Type == api.Disconnected && !closedSoonBefore(d.History, e) {
-				say("%s ago (%s) it went by itself, or the network did: nobody here closed it.", ago(p.plan.At.Sub(e.At)), e.At.UTC().Format(time.RFC3339))
-				break
-			}
-		}
-		if len(d.Protections) > 0 {
-			say("When it comes back it is protected (%s).", strings.Join(d.Protections, ", "))
-		}
+		h.sayWhyGone(d, p, say)
 	}
 	for _, rule := range d.Rules {
 		say("A rule is about it: %s.", ruleText(rule))
+	}
+	if !d.Connected && len(d.Protections) > 0 {
+		say("Should it come back, it is protected (%s).", strings.Join(d.Protections, ", "))
 	}
 	if d.Standing != nil && d.Standing.BannedUntil != nil {
 		say("It is banned for misbehaviour until %s; that is ban number %d.", d.Standing.BannedUntil.Format(time.RFC3339), d.Standing.Bans)
 	}
 	return says
+}
+
+// sayWhyGone says why a peer went, as far as that is remembered.
+func (h *handler) sayWhyGone(d *api.PeerDetail, p *planned, say func(format string, args ...any)) {
+	for _, e := range d.History {
+		when := fmt.Sprintf("%s ago (%s)", ago(p.plan.At.Sub(e.At)), e.At.UTC().Format(time.RFC3339))
+		switch {
+		case e.Type == api.PeerClosed || e.Type == api.Denied:
+			say("%s: %s.", when, e.Text)
+			if trim := h.trimOf(e); trim != nil {
+				say("That trim closed %s: of %s %d counted, against low water, %d.", plural(trim.Closed, "peer", "peers"),
+					plural(trim.Total, "connection", "connections"), trim.Counted, trim.Counted-trim.Target)
+			}
+			return
+		case e.Type == api.Disconnected && !closedSoonBefore(d.History, e):
+			say("%s: it went by itself, or the network did: nobody here closed it.", when)
+			return
+		}
+	}
+}
+
+// trimOf returns the trim in which a peer was closed; nil if no trim did it, or it is not
+// remembered.
+func (h *handler) trimOf(closed api.Event) *api.Trim {
+	if closed.Closed == nil || closed.Closed.Rank == 0 {
+		return nil
+	}
+	for _, e := range h.journal.Recent(journal.Filter{Types: []api.EventType{api.TrimEnded}}, maxPage) {
+		if t := e.Trim; t.Trigger == closed.Closed.Trigger && !closed.At.Before(t.Started) && !closed.At.After(e.At) {
+			return t
+		}
+	}
+	return nil
 }
 
 // closedSoonBefore reports whether the manager closed the peer about when it went.

@@ -46,8 +46,10 @@ type Event struct {
 	Text string `json:"text"`
 	// Peer is who it is about, if it is about somebody who is known.
 	Peer string `json:"peer,omitempty"`
-	// Direction is of a connection.
+	// Direction is of a connection, and Address where it comes from or goes to, missing if
+	// that is not known.
 	Direction *connmgr.Direction `json:"direction,omitempty"`
+	Address   string             `json:"address,omitempty"`
 	Closed    *ClosedEvent       `json:"closed,omitempty"`
 	Trim      *Trim              `json:"trim,omitempty"`
 	Limits    *WatermarksEvent   `json:"limits,omitempty"`
@@ -63,6 +65,10 @@ type ClosedEvent struct {
 	// Rank is its place among those that the trim closed, 1 the first; 0 if no trim did it.
 	Rank        int `json:"rank"`
 	Connections int `json:"connections"`
+	// Rule is the rule that denies it, and Address where its connection came from or went
+	// to; missing if no rule did it.
+	Rule    *Rule  `json:"rule,omitempty"`
+	Address string `json:"address,omitempty"`
 }
 
 // WatermarksEvent is the watermarks, the hard limit and the floor that hold now.

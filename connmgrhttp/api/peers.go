@@ -110,15 +110,25 @@ type Standing struct {
 
 // PlanFigures is a plan's sums; see connmgr.Figures. All count connections.
 type PlanFigures struct {
-	At        time.Time       `json:"at"`
-	Trigger   connmgr.Trigger `json:"trigger"`
-	Total     int             `json:"total"`
-	Protected int             `json:"protected"`
-	InGrace   int             `json:"in_grace"`
-	Counted   int             `json:"counted"`
-	Target    int             `json:"target"`
-	Freed     int             `json:"freed"`
-	Shortfall int             `json:"shortfall"`
+	At      time.Time       `json:"at"`
+	Trigger connmgr.Trigger `json:"trigger"`
+	// Total is all open connections, Protected those of protected peers, and InGrace those
+	// of others in their grace period.
+	Total     int `json:"total"`
+	Protected int `json:"protected"`
+	InGrace   int `json:"in_grace"`
+	// Counted is those that count against low water: all but those in grace, and but for
+	// protected ones if the budget leaves them out.
+	Counted int `json:"counted"`
+	// Target is how many of the counted ones are above low water, and Freed how many the
+	// plan closes.
+	Target int `json:"target"`
+	Freed  int `json:"freed"`
+	// Shortfall is how many more should have been closed: what is missed of the target, or
+	// what is left above high water for the sake of those that may not be closed, whichever
+	// is more. So it can be above 0 with a target of 0: newcomers are not counted, but they
+	// are there.
+	Shortfall int `json:"shortfall"`
 	// Causes is what the shortfall is due to: "protected", "grace", "outbound_floor".
 	Causes []string `json:"causes"`
 	// GraceEnds is when the first of those kept in grace leaves it.

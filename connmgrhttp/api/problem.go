@@ -49,8 +49,6 @@ const (
 	ProblemBadRequest = "urn:connmgr:problem:bad-request"
 	// ProblemUnauthorized: the bearer token is missing or wrong (401).
 	ProblemUnauthorized = "urn:connmgr:problem:unauthorized"
-	// ProblemForbidden: whoever asks may not do this (403).
-	ProblemForbidden = "urn:connmgr:problem:forbidden"
 	// ProblemCrossOrigin: a page of another site made a browser ask (403).
 	ProblemCrossOrigin = "urn:connmgr:problem:cross-origin"
 	// ProblemNoToken: the request came in over an address that others reach, and no

@@ -157,7 +157,7 @@ func tellWhatGoesWrong(t *testing.T, seen *coverage, names naming) {
 	synctest.Wait()
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	for _, id := range []string{"listRules", "listEvents", "exportRules", "importRules", "listPeers", "getPeer", "getPlan"} {
+	for _, id := range []string{"listRules", "exportRules", "importRules", "listPeers", "getPeer", "getPlan"} {
 		c := busy.minimal(id)
 		c.context, c.want = gone, 503
 		busy.do(c)

@@ -71,7 +71,7 @@ type Journal struct {
 // closed.
 //
 // What it remembers is bounded: the last 16,384 peers closed, and of other kinds of events
-// the last 1,024 or 4,096 each. That is at most 12 MiB, what is kept for streams included,
+// the last 1,024 or 4,096 each. That is at most 16 MiB, what is kept for streams included,
 // with IDs and reasons of usual length.
 func Start(m *connmgr.Manager, o Options) *Journal {
 	if o.Logger == nil {

@@ -105,11 +105,11 @@ func (j *Journal) newest(w wanted, most int) (list []entry) {
 }
 
 // scanLocked appends the events after an ID that are wanted, the oldest first, at most as
-// many as given.
-func (j *Journal) scanLocked(list []entry, w *wanted, id uint64, most int) []entry {
+// many as given. Of each ring it passes over those up to another ID.
+func (j *Journal) scanLocked(list []entry, w *wanted, id uint64, passed *[kinds]uint64, most int) []entry {
 	var next [kinds]int
 	for _, k := range w.kinds {
-		next[k] = w.from(&j.rings[k], j.rings[k].after(id))
+		next[k] = w.from(&j.rings[k], j.rings[k].after(max(id, passed[k])))
 	}
 	for range most {
 		var best entry

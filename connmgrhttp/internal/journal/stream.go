@@ -30,18 +30,20 @@ var (
 type Stream struct {
 	j *Journal
 	w wanted
-	// at is the ID up to which events have been read or passed over, and forgotten the
-	// last one of each ring that was gone already when the stream began.
-	at        uint64
-	forgotten [kinds]uint64
+	// at is the ID up to which events have been read or passed over, and passed the last
+	// one of each ring that the stream began behind, since it was gone already, or about
+	// to be.
+	at     uint64
+	passed [kinds]uint64
 
 	open bool // guarded by j.mu, as is lost
 	lost bool
 }
 
 // Follow returns a stream of what happens, and with hasAfter, of what is remembered with
-// an ID above after before that. An ID that there has not been yet counts as the last
-// one. It fails with ErrTooMany. The stream must be closed.
+// an ID above after before that. Where the oldest of these are forgotten already, the next
+// quarter of what is remembered of their kind is passed over too, so that the reader has
+// time to catch up. An ID that there has not been yet counts as the last one. It fails with ErrTooMany. The stream must be closed.
 func (j *Journal) Follow(f Filter, after uint64, hasAfter bool) (*Stream, error) {
 	s := &Stream{j: j, w: j.wanted(f), open: true}
 	j.mu.Lock()
@@ -55,7 +57,12 @@ func (j *Journal) Follow(f Filter, after uint64, hasAfter bool) (*Stream, error)
 		s.at = min(after, j.last)
 	}
 	for k := range j.rings {
-		s.forgotten[k] = j.rings[k].forgotten
+		s.passed[k] = j.rings[k].forgotten
+		// Who begins where a full ring does would be lost with the next event. Where
+		// something is missing at the beginning anyway, a quarter more gives him time.
+		if r := &j.rings[k]; r.forgotten > s.at {
+			s.passed[k] = r.at(r.len()/4 - 1).id
+		}
 	}
 	return s, nil
 }
@@ -120,12 +127,12 @@ func (s *Stream) take(list []entry) ([]entry, <-chan struct{}, error) {
 		return list, nil, ErrEnded
 	}
 	for _, k := range s.w.kinds {
-		if gone := j.rings[k].forgotten; gone > s.at && gone > s.forgotten[k] {
+		if gone := j.rings[k].forgotten; gone > s.at && gone > s.passed[k] {
 			s.loseLocked()
 			return list, nil, ErrLost
 		}
 	}
-	list = j.scanLocked(list, &s.w, s.at, nextMost)
+	list = j.scanLocked(list, &s.w, s.at, &s.passed, nextMost)
 	if len(list) == nextMost {
 		s.at = list[nextMost-1].id
 		return list, nil, nil

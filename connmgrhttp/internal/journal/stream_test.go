@@ -167,8 +167,8 @@ func TestAReaderWhoIsTooSlowIsLost(t *testing.T) {
 		all := n.follow(journal.Filter{}, 0, true)
 		late := n.follow(journal.Filter{}, 0, false)
 		other := n.follow(journal.Filter{Types: []api.EventType{api.LimitsChanged}}, 0, false)
-		if events, err := all.Next(t.Context()); err != nil || len(events) != 128 || events[0].Denied.Address != "10.0.0.1:904" {
-			t.Errorf("a stream of everything begins with %d events, %v; want those that are remembered", len(events), err)
+		if events, err := all.Next(t.Context()); err != nil || len(events) != 128 || events[0].Denied.Address != "10.0.0.1:1928" {
+			t.Errorf("a stream of everything begins with %d events, %v; want those that are remembered, without a quarter", len(events), err)
 		}
 		n.limit(5)
 		n.deny(0, 4096)
@@ -196,6 +196,25 @@ func TestAReaderWhoIsTooSlowIsLost(t *testing.T) {
 		}
 		if n.j.Streams() != 1 || n.j.LostStreams() != 2 {
 			t.Errorf("%d streams are open and %d lost, want 1 and 2", n.j.Streams(), n.j.LostStreams())
+		}
+	})
+}
+
+// Without a head start he would be lost with the next event, each time that he comes back.
+func TestAReaderOfWhatIsHalfForgottenCanCatchUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, journal.Options{})
+		n.deny(0, 5000)
+		synctest.Wait()
+		s := n.follow(journal.Filter{}, 1, true)
+		for read := 0; read < 3072; {
+			n.deny(5000, 5050) // slower than he reads
+			synctest.Wait()
+			events, err := s.Next(t.Context())
+			if err != nil || len(events) == 0 {
+				t.Fatalf("after %d events the reader gets %d, %v; want him to catch up", read, len(events), err)
+			}
+			read += len(events)
 		}
 	})
 }

@@ -30,7 +30,6 @@ type Kind struct {
 var (
 	BadRequest           = Kind{api.ProblemBadRequest, 400, "the request is not understood", "The query or the body is malformed."}
 	Unauthorized         = Kind{api.ProblemUnauthorized, 401, "a bearer token is needed", "The bearer token is missing or wrong."}
-	Forbidden            = Kind{api.ProblemForbidden, 403, "this is not allowed", "Whoever asks may not do this."}
 	CrossOrigin          = Kind{api.ProblemCrossOrigin, 403, "another site asked", "A page of another site made a browser ask."}
 	NoToken              = Kind{api.ProblemNoToken, 403, "no token is set", "The request came in over an address that others reach, neither loopback nor a unix socket, and no token is set."}
 	NotFound             = Kind{api.ProblemNotFound, 404, "there is no such thing", "There is nothing by this path, or no such peer or rule."}
@@ -46,7 +45,7 @@ var (
 )
 
 var kinds = []Kind{
-	BadRequest, Unauthorized, Forbidden, CrossOrigin, NoToken, NotFound, MethodNotAllowed,
+	BadRequest, Unauthorized, CrossOrigin, NoToken, NotFound, MethodNotAllowed,
 	TooLarge, UnsupportedMediaType, Misdirected, Unprocessable, NotSaved, Internal,
 	TooManyStreams, Unavailable,
 }

@@ -88,7 +88,7 @@ func TestAMethodThatIsNotAllowedLearnsWhichAre(t *testing.T) {
 
 func TestTheTableOfProblemsIsWhole(t *testing.T) {
 	want := map[string]int{
-		"bad-request": 400, "unauthorized": 401, "forbidden": 403, "cross-origin": 403, "no-token": 403,
+		"bad-request": 400, "unauthorized": 401, "cross-origin": 403, "no-token": 403,
 		"not-found": 404, "method-not-allowed": 405, "too-large": 413, "unsupported-media-type": 415,
 		"misdirected": 421, "unprocessable": 422, "not-saved": 500, "internal": 500,
 		"too-many-streams": 503, "unavailable": 503,

@@ -22,6 +22,7 @@ func (n Names) Event(e connmgr.Event) api.Event {
 	case connmgr.EventConnected:
 		doc.Type = api.Connected
 		doc.At, doc.Peer, doc.Direction = utc(e.At), n.Peer(e.Peer), new(e.Direction)
+		doc.Address = address(e.Addr)
 	case connmgr.EventDisconnected:
 		doc.Type = api.Disconnected
 		doc.At, doc.Peer = utc(e.At), n.Peer(e.Peer)
@@ -30,6 +31,10 @@ func (n Names) Event(e connmgr.Event) api.Event {
 		doc.At, doc.Peer = utc(e.At), n.Peer(e.Peer)
 		doc.Closed = &api.ClosedEvent{
 			Reason: e.Reason, Trigger: e.Trigger, Score: e.Score, Rank: e.Rank, Connections: e.Conns,
+			Address: address(e.Addr),
+		}
+		if e.Rule.Target != (connmgr.Target{}) {
+			doc.Closed.Rule = new(n.Rule(e.Rule))
 		}
 	case connmgr.EventTrim:
 		doc.Type = api.TrimEnded
@@ -53,7 +58,7 @@ func (n Names) Event(e connmgr.Event) api.Event {
 
 func (n Names) denied(e *connmgr.DeniedError) *api.DeniedEvent {
 	doc := &api.DeniedEvent{
-		Checkpoint: e.Checkpoint, Outcome: e.Outcome, Address: address(e),
+		Checkpoint: e.Checkpoint, Outcome: e.Outcome, Address: address(e.Addr),
 		Limit: e.Limit, Until: moment(e.Until),
 	}
 	if e.Prefix.IsValid() {
@@ -70,17 +75,17 @@ func isRule(o connmgr.Outcome) bool {
 	return o == connmgr.DeniedPeer || o == connmgr.DeniedAddr || o == connmgr.DeniedPort
 }
 
-// address returns where a refused connection was from or to, with the port if there is
-// one in question; "" if it is not known.
-func address(e *connmgr.DeniedError) string {
-	addr := connmgr.CanonicalAddr(e.Addr.Addr())
+// address returns where a connection was from or to, with the port if there is one in
+// question; "" if it is not known.
+func address(at netip.AddrPort) string {
+	addr := connmgr.CanonicalAddr(at.Addr())
 	switch {
 	case !addr.IsValid():
 		return ""
-	case e.Addr.Port() == 0:
+	case at.Port() == 0:
 		return addr.String()
 	default:
-		return netip.AddrPortFrom(addr, e.Addr.Port()).String()
+		return netip.AddrPortFrom(addr, at.Port()).String()
 	}
 }
 

@@ -70,7 +70,7 @@ func TestAnEventIsWrittenWithItsDetails(t *testing.T) {
 		},
 		{
 			connmgr.EventClosed{Verdict: trim().Closed[0], Trigger: connmgr.TriggerHighWater, At: noon},
-			`{"type":"closed","at":"2026-12-24T11:00:00.0000005Z","text":"closed as number 1 of a high water trim: low score, -5; 30 connections","peer":"alice",` +
+			`{"type":"closed","at":"2026-12-24T11:00:00.0000005Z","text":"closed as number 1 of a trim (high water): low score, -5; 30 connections","peer":"alice",` +
 				`"closed":{"reason":"low_score","trigger":"high_water","score":-5,"rank":1,"connections":30}}`,
 		},
 		{
@@ -130,11 +130,21 @@ func TestAnEventSaysInALineWhatHappened(t *testing.T) {
 		want  string
 	}{
 		{connmgr.EventConnected{Direction: connmgr.DirUnknown}, "connected"},
-		{closed(connmgr.TriggerHighWater, 3, connmgr.ClosedLowScore), "closed as number 3 of a high water trim: low score, 0; 1 connection"},
-		{closed(connmgr.TriggerTick, 3, connmgr.ClosedLowScore), "closed as number 3 of a periodic trim: low score, 0; 1 connection"},
-		{closed(connmgr.TriggerGrace, 3, connmgr.ClosedLowScore), "closed as number 3 of an end of grace trim: low score, 0; 1 connection"},
-		{closed(connmgr.TriggerForce, 3, connmgr.ClosedForcedProtected), "closed as number 3 of a forced trim: forced, though protected, 0; 1 connection"},
-		{closed(connmgr.TriggerManual, 0, connmgr.ClosedLowScore), "closed by a manual trim: low score, 0; 1 connection"},
+		{connmgr.EventConnected{Direction: connmgr.DirInbound, Addr: mapped.Err.Addr}, "connected, inbound, from 10.1.2.3"},
+		{connmgr.EventConnected{Direction: connmgr.DirOutbound, Addr: netip.MustParseAddrPort("10.1.2.3:4001")}, "connected, outbound, to 10.1.2.3:4001"},
+		{connmgr.EventClosed{
+			Verdict: connmgr.Verdict{Peer: "a", Reason: connmgr.ClosedBlocked, Conns: 2}, Trigger: connmgr.TriggerRule,
+			Rule: wide, Addr: netip.MustParseAddrPort("10.1.2.3:4001"),
+		}, "closed for a rule: 10.1.2.3:4001 is denied by 10.0.0.0/8 until 2026-12-24T12:00:00Z (port scans, from watchdog); 2 connections"},
+		{connmgr.EventClosed{
+			Verdict: connmgr.Verdict{Peer: "a", Reason: connmgr.ClosedBlocked, Conns: 1}, Trigger: connmgr.TriggerRule,
+			Rule: connmgr.Rule{Target: connmgr.PeerTarget("a"), Reason: "spam"}, Addr: netip.MustParseAddrPort("10.1.2.3:4001"),
+		}, "closed for a rule: the peer is denied by peer a (spam); 1 connection"},
+		{closed(connmgr.TriggerHighWater, 3, connmgr.ClosedLowScore), "closed as number 3 of a trim (high water): low score, 0; 1 connection"},
+		{closed(connmgr.TriggerTick, 3, connmgr.ClosedLowScore), "closed as number 3 of a trim (tick): low score, 0; 1 connection"},
+		{closed(connmgr.TriggerGrace, 3, connmgr.ClosedLowScore), "closed as number 3 of a trim (grace ended): low score, 0; 1 connection"},
+		{closed(connmgr.TriggerForce, 3, connmgr.ClosedForcedProtected), "closed as number 3 of a trim (force): forced, though protected, 0; 1 connection"},
+		{closed(connmgr.TriggerManual, 0, connmgr.ClosedLowScore), "closed by a trim (manual): low score, 0; 1 connection"},
 		{closed(connmgr.TriggerNewcomer, 1, connmgr.ClosedDisplaced), "closed to make room for a newcomer: displaced, 0; 1 connection"},
 		{closed(connmgr.TriggerRule, 0, connmgr.ClosedBlocked), "closed for a rule: blocked, 0; 1 connection"},
 		{closed(connmgr.TriggerReport, 0, connmgr.ClosedMisbehaved), "closed for a report: misbehaved, 0; 1 connection"},

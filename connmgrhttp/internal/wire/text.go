@@ -27,14 +27,11 @@ func safe(text string) string {
 func (n Names) text(e connmgr.Event) string {
 	switch e := e.(type) {
 	case connmgr.EventConnected:
-		if e.Direction == connmgr.DirUnknown {
-			return "connected"
-		}
-		return "connected, " + e.Direction.String()
+		return connectedText(e)
 	case connmgr.EventDisconnected:
 		return "disconnected"
 	case connmgr.EventClosed:
-		return fmt.Sprintf("closed %s: %v, %d; %s", by(e), e.Reason, e.Score, count(e.Conns, "connection"))
+		return n.closedText(e)
 	case connmgr.EventTrim:
 		return trimText(e.TrimResult)
 	case connmgr.EventLimits:
@@ -47,14 +44,39 @@ func (n Names) text(e connmgr.Event) string {
 	return ""
 }
 
+func connectedText(e connmgr.EventConnected) string {
+	text := "connected"
+	if e.Direction != connmgr.DirUnknown {
+		text += ", " + e.Direction.String()
+	}
+	addr := address(e.Addr)
+	switch {
+	case addr == "":
+		return text
+	case e.Direction == connmgr.DirOutbound:
+		return text + ", to " + addr
+	default:
+		return text + ", from " + addr
+	}
+}
+
+// closedText is such as "closed as number 3 of a trim (high water): low score, 0; 1
+// connection", or "closed for a rule: 10.1.2.3:4001 is denied by 10.0.0.0/8 (port scans);
+// 1 connection".
+func (n Names) closedText(e connmgr.EventClosed) string {
+	why := fmt.Sprintf("%v, %d", e.Reason, e.Score)
+	if e.Rule.Target != (connmgr.Target{}) {
+		who := "the peer"
+		if _, ok := e.Rule.Target.Peer(); !ok {
+			who = address(e.Addr)
+		}
+		why = who + " is denied by " + safe(n.Target(e.Rule.Target)) + about(e.Rule)
+	}
+	return fmt.Sprintf("closed %s: %s; %s", by(e), why, count(e.Conns, "connection"))
+}
+
 // by says what closed a peer.
 func by(e connmgr.EventClosed) string {
-	trim := func(kind string) string {
-		if e.Rank > 0 {
-			return fmt.Sprintf("as number %d of %s trim", e.Rank, kind)
-		}
-		return fmt.Sprintf("by %s trim", kind)
-	}
 	switch e.Trigger {
 	case connmgr.TriggerNewcomer:
 		return "to make room for a newcomer"
@@ -64,17 +86,13 @@ func by(e connmgr.EventClosed) string {
 		return "for a report"
 	case connmgr.TriggerRequest:
 		return "by hand"
-	case connmgr.TriggerTick:
-		return trim("a periodic")
-	case connmgr.TriggerGrace:
-		return trim("an end of grace")
-	case connmgr.TriggerForce:
-		return trim("a forced")
-	case connmgr.TriggerManual, connmgr.TriggerHighWater, connmgr.TriggerHardLimit:
-		return trim("a " + e.Trigger.String())
-	default:
-		return trim("a " + e.Trigger.String())
+	case connmgr.TriggerManual, connmgr.TriggerHighWater, connmgr.TriggerTick,
+		connmgr.TriggerGrace, connmgr.TriggerHardLimit, connmgr.TriggerForce:
 	}
+	if e.Rank > 0 {
+		return fmt.Sprintf("as number %d of a trim (%v)", e.Rank, e.Trigger)
+	}
+	return fmt.Sprintf("by a trim (%v)", e.Trigger)
 }
 
 func trimText(res connmgr.TrimResult) string {
@@ -121,7 +139,7 @@ func limitsText(l connmgr.Limits) string {
 // 2026-12-24T18:00:00Z (port scans)".
 func (n Names) deniedText(e *connmgr.DeniedError) string {
 	text := fmt.Sprintf("refused at %v: ", e.Checkpoint)
-	from := address(e)
+	from := address(e.Addr)
 	switch e.Outcome {
 	case connmgr.DeniedPeer:
 		return text + "the peer is denied" + about(e.Rule)
