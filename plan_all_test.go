@@ -23,11 +23,11 @@ func TestAPlanShowsWhatItsVerdictsAreFrom(t *testing.T) {
 		t.Errorf("the plan's policy is %+v, want %+v", got, policy)
 	}
 	var order []connmgr.NodeID
-	verdicts := slices.Collect(plan.Verdicts())
+	ranks := map[connmgr.NodeID]int{"lower": 1, "low": 2}
 	for s, v := range plan.All() {
 		order = append(order, s.ID)
-		if want := verdicts[len(order)-1]; v != want || s.ID != v.Peer {
-			t.Errorf("number %d is %s with %v, want %v", len(order), s.ID, v, want)
+		if want, _ := plan.Verdict(s.ID); v != want || v.Rank != ranks[s.ID] || s.ID != v.Peer {
+			t.Errorf("number %d is %s with %v, want %v and rank %d", len(order), s.ID, v, want, ranks[s.ID])
 		}
 		if at := slices.IndexFunc(snapshot, func(p connmgr.PeerState) bool { return p.ID == s.ID }); snapshot[at] != s {
 			t.Errorf("the plan saw %+v, want %+v", s, snapshot[at])

@@ -279,13 +279,8 @@ func (p Plan) Closed() iter.Seq[Verdict] {
 // their going, then those that stay in the order of the snapshot.
 func (p Plan) Verdicts() iter.Seq[Verdict] {
 	return func(yield func(Verdict) bool) {
-		for v := range p.Closed() {
+		for _, v := range p.All() {
 			if !yield(v) {
-				return
-			}
-		}
-		for i, r := range p.reasons {
-			if !r.Closed() && !yield(p.verdict(i, 0)) {
 				return
 			}
 		}
