@@ -73,7 +73,7 @@ func (h *handler) search(f document) http.HandlerFunc {
 func (h *handler) change(f document) http.HandlerFunc {
 	return h.answer(func(r *http.Request) (any, error) {
 		doc, err := f(r)
-		if p, ok := errors.AsType[*api.Problem](err); err != nil && !(ok && p.InForce) {
+		if p, ok := errors.AsType[*api.Problem](err); err != nil && (!ok || !p.InForce) {
 			return nil, err
 		}
 		h.plans.forget()

@@ -134,75 +134,153 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := removeStale(path); err != nil {
-		return nil, err
+	born := path
+	if runtime.GOOS != "windows" { // no permissions to set there, only those of the folder
+		born = filepath.Join(filepath.Dir(path), ".s4294967295", "s") // the longest there can be
 	}
-	if runtime.GOOS == "windows" { // no permissions to set, only those of the folder
-		return bindUnix(path, path)
+	if most := maxSocketPath(); len(path) > most || len(born) > most {
+		return nil, fmt.Errorf("the path is too long for a socket; take one shorter by %d bytes", max(len(path), len(born))-most)
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".s") // with 0700; the name is short as a socket's path must be
+	if born == path {
+		if err := removeStale(path, ""); err != nil {
+			return nil, err
+		}
+		return bindUnix(path)
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".s") // with 0700
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	return bindUnix(filepath.Join(dir, "s"), path)
+	l, err := bindUnix(filepath.Join(dir, "s"))
+	if err != nil {
+		return nil, err
+	}
+	if err := l.moveTo(path, dir); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return l, nil
 }
 
-// bindUnix makes a socket at one path and moves it to another.
-func bindUnix(born, path string) (net.Listener, error) {
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: born, Net: "unix"})
+// maxSocketPath is the bytes that a socket's path can have on this system. It is less than
+// what a socket can be moved to: it would be there, and nobody could connect to it.
+func maxSocketPath() int {
+	switch runtime.GOOS {
+	case "linux", "android", "windows", "solaris", "illumos":
+		return 107
+	}
+	return 103
+}
+
+// bindUnix makes a socket.
+func bindUnix(path string) (*unixListener, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		if len(born) > maxSocketPath {
-			err = fmt.Errorf("the path is too long for a socket; take one shorter by %d bytes: %w", len(born)-maxSocketPath, err)
-		}
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false) // it would look at the first path
-	fail := func(err error) (net.Listener, error) {
-		_ = l.Close()
-		_ = os.Remove(born)
-		return nil, err
-	}
-	if err := os.Chmod(born, 0o600); err != nil && runtime.GOOS != "windows" {
-		return fail(err)
-	}
-	if born != path {
-		if err := os.Rename(born, path); err != nil {
-			return fail(err)
-		}
-	}
+	l.SetUnlinkOnClose(false) // it would look at this path only
 	file, err := os.Lstat(path)
+	if err == nil && runtime.GOOS != "windows" {
+		err = os.Chmod(path, 0o600)
+	}
 	if err != nil {
-		return fail(err)
+		_ = l.Close()
+		_ = os.Remove(path)
+		return nil, err
 	}
 	return &unixListener{UnixListener: l, path: path, file: file}, nil
 }
 
-// maxSocketPath is the bytes that a socket's path can have everywhere.
-const maxSocketPath = 103
+// moveTo moves the socket to a path. If others do the same, one of them gets the path: a
+// link, unlike a renamed file, takes no other's place.
+func (l *unixListener) moveTo(path, dir string) error {
+	var err error
+	for range 10 { // the place may be taken, and left, meanwhile
+		if err := removeStale(path, dir); err != nil {
+			return err
+		}
+		err = place(l.path, path)
+		if err == nil {
+			l.path = path
+			return nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	return err
+}
 
-// removeStale makes place for a socket: it removes one that nobody answers.
-func removeStale(path string) error {
+// removeStale makes place for a socket: it removes one that nobody answers. dir is a
+// folder that only this process uses; without one, whoever else makes place there at the
+// same moment may lose a socket.
+func removeStale(path, dir string) error {
+	stale, err := isStale(path)
+	if err != nil || !stale {
+		return err
+	}
+	if dir == "" {
+		return os.Remove(path)
+	}
+	return takeAway(path, dir)
+}
+
+// takeAway removes a socket that nobody answered a moment ago. By now it may be another
+// one, of a process that was faster; so it is put aside, looked at again, and only then
+// removed.
+func takeAway(path, dir string) error {
+	aside := filepath.Join(dir, "aside")
+	if err := os.Rename(path, aside); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	stale, err := isStale(aside)
+	if stale {
+		return os.Remove(aside)
+	}
+	return errors.Join(err, place(aside, path)) // back
+}
+
+// place gives a file a path that nothing has; its first one may remain.
+func place(from, to string) error {
+	err := link(from, to)
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EPERM) {
+		// A file system without links. There it is just very unlikely that somebody else's
+		// file is replaced, which was not there a moment ago.
+		err = os.Rename(from, to)
+	}
+	return err
+}
+
+// link is a variable for the tests.
+var link = os.Link
+
+// isStale reports whether there is a socket at a path that nobody answers. It is false if
+// there is nothing, and an error if there is something else.
+func isStale(path string) (bool, error) {
 	file, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	case file.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("there is a file that is not a socket (%v); remove it, or give another path", file.Mode())
+		return false, fmt.Errorf("there is a file that is not a socket (%v); remove it, or give another path", file.Mode())
 	}
 	conn, err := net.DialTimeout("unix", path, dialTime)
 	switch {
 	case err == nil:
 		_ = conn.Close()
-		return errors.New("another process answers there; stop it, or give another path")
+		return false, errors.New("another process answers there; stop it, or give another path")
 	case errors.Is(err, fs.ErrNotExist): // gone meanwhile
-		return nil
+		return false, nil
 	case !isRefused(err): // not allowed, or a queue that is full: somebody may be there
-		return fmt.Errorf("there is a socket, and whether somebody answers it is not known: %w", err)
+		return false, fmt.Errorf("there is a socket, and whether somebody answers it is not known: %w", err)
 	}
-	return os.Remove(path)
+	return true, nil
 }
 
 // isRefused reports whether nobody answers at an address.

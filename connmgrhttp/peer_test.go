@@ -114,8 +114,15 @@ func TestAPeerThatNobodyKnowsIsNotFound(t *testing.T) {
 			t.Errorf("the problem is %q, want it to name the peer", p.Detail)
 		}
 		for _, do := range []struct{ method, path string }{
-			{"GET", "/v1/nothing"}, {"GET", "/v1/"}, {"GET", "/v1"}, {"GET", "/nothing"}, {"GET", "//v1/status"},
-			{"GET", "/v1/../v1/status"}, {"GET", "/assets/"}, {"GET", "/v1/peers/"}, {"GET", "/metrics"},
+			{"GET", "/v1/nothing"},
+			{"GET", "/v1/"},
+			{"GET", "/v1"},
+			{"GET", "/nothing"},
+			{"GET", "//v1/status"},
+			{"GET", "/v1/../v1/status"},
+			{"GET", "/assets/"},
+			{"GET", "/v1/peers/"},
+			{"GET", "/metrics"},
 		} {
 			n.refused(do.method, do.path, "", 404)
 		}

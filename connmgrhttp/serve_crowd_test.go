@@ -95,23 +95,121 @@ func TestThoseWhoAreWorkedForAreNotPushedOut(t *testing.T) {
 	})
 }
 
+// What they ask for needs no token: the larger files of the page, say.
+func TestACrowdThatDoesNotReadKeepsNobodyOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startServing(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/large" {
+				_, _ = w.Write(make([]byte, 1<<20))
+				return
+			}
+			hello(w, r)
+		}, 3)
+		var crowd []net.Conn
+		for range 3 {
+			conn := s.dial(t)
+			ask(t, conn, "GET /large HTTP/1.1\nHost: localhost\n\n")
+			crowd = append(crowd, conn)
+			<-time.After(100 * time.Millisecond)
+		}
+		early := s.dial(t)
+		if status, _ := answerOf(t, early); status != 503 {
+			t.Errorf("while nobody has been blocked for a second, the newcomer is answered with %d, want 503", status)
+		}
+		<-time.After(blockedTime)
+		for i, out := range crowd { // the longest blocked first
+			conn := s.dial(t)
+			ask(t, conn, get)
+			if status, _ := answerOf(t, conn); status != 200 {
+				t.Errorf("newcomer %d is answered with %d, want 200", i, status)
+			}
+			wantClosed(t, out, 0, 0)
+			ask(t, conn, "GET /large HTTP/1.1\nHost: localhost\n\n") // and does not read either
+			synctest.Wait()
+		}
+		if status, _ := answerOf(t, s.dial(t)); status != 503 {
+			t.Errorf("while all places are taken by others, the newcomer is answered with %d, want 503", status)
+		}
+		s.wantEnd(t)
+	})
+}
+
+// The newcomer waits as well, until its request is there; but others are stuck for longer.
+func TestWhoHasJustComeIsNotPushedOutByThoseWhoDoNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startServing(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/large" {
+				_, _ = w.Write(make([]byte, 1<<20))
+				return
+			}
+			hello(w, r)
+		}, 8)
+		crowd := func() {
+			ask(t, s.dial(t), "GET /large HTTP/1.1\nHost: localhost\n\n")
+		}
+		for range 8 {
+			crowd()
+		}
+		<-time.After(2 * time.Second)
+		operator := s.dial(t)
+		for range 7 {
+			crowd()
+		}
+		ask(t, operator, get)
+		if status, _ := answerOf(t, operator); status != 200 {
+			t.Errorf("the operator is answered with %d, want 200", status)
+		}
+		s.wantEnd(t)
+	})
+}
+
+func TestWhoReadsSlowlyIsNotPushedOut(t *testing.T) {
+	const size = 10 * writeSize
+	synctest.Test(t, func(t *testing.T) {
+		s := startServing(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) }, 1)
+		slow := s.dial(t)
+		ask(t, slow, "GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n")
+		got := 0
+		for got < size {
+			n, err := io.ReadFull(slow, make([]byte, writeSize/2)) // twice as much as is asked for
+			got += n
+			if err != nil {
+				break
+			}
+			<-time.After(blockedTime / 2)
+			if status, _ := answerOf(t, s.dial(t)); status != 503 {
+				t.Errorf("the newcomer is answered with %d, want 503", status)
+			}
+		}
+		if got < size {
+			t.Errorf("%d bytes arrived, want all %d", got, size)
+		}
+		_ = slow.Close()
+		s.wantEnd(t)
+	})
+}
+
 func TestPlacesAreGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCrowd(2)
+		c := newConnLimiter(2)
 		for range 10 {
 			a, b := net.Pipe()
 			m, out := c.admit(a)
 			if m == nil || out != nil {
 				t.Fatal("there is no room although all have left")
 			}
-			m.work()
+			m.beginRequest()
+			m.beginWrite()
 			_ = m.Close()
-			m.wait() // the handler returns after the connection was closed
+			m.endWrite(net.ErrClosed)
+			m.beginWrite() // net/http may try again
+			m.endWrite(net.ErrClosed)
+			m.endRequest() // the handler returns after the connection was closed
 			_ = m.Close()
 			_ = b.Close()
 		}
-		if c.members != 0 || c.waiting.Len() != 0 {
-			t.Errorf("%d are left, %d of them wait, want none", c.members, c.waiting.Len())
+		if len(c.conns) != 0 || c.waiting.Len() != 0 || c.writing.Len() != 0 || c.active != 0 {
+			t.Errorf("%d are left, %d of them wait, %d write, and %d requests, want none", len(c.conns), c.waiting.Len(), c.writing.Len(), c.active)
 		}
 	})
 }
@@ -128,7 +226,7 @@ func TestAConnectionCanBeClosedInOneDirection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	server, err := newCrowd(1).listen(l).Accept()
+	server, err := newConnLimiter(1).listen(l).Accept()
 	if err != nil {
 		t.Fatal(err)
 	}

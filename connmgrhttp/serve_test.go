@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/dep2p/connmgr"
+	"github.com/dep2p/connmgr/connmgrhttp/api"
 )
 
 // This file tests how Serve begins and ends, and that the slow and the idle hold nothing
@@ -318,6 +322,33 @@ func TestTheHandlerAnswersWhatIsForTheServerAsAWhole(t *testing.T) {
 			t.Errorf("OPTIONS * is answered with %d, want the handler's 418", status)
 		}
 		s.wantEnd(t)
+	})
+}
+
+func TestWhatIsForTheServerAsAWholeIsRefusedWithAProblem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := connmgr.New(connmgr.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := Handler(m, nil, Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := startServing(func(w http.ResponseWriter, r *http.Request) {
+			// A pipe has no address.
+			ctx := context.WithValue(r.Context(), http.LocalAddrContextKey, &net.UnixAddr{Net: "unix"})
+			h.ServeHTTP(w, r.WithContext(ctx))
+		}, maxConns)
+		conn := s.dial(t)
+		ask(t, conn, "OPTIONS * HTTP/1.1\nHost: localhost\n\n")
+		status, body := answerOf(t, conn)
+		var p api.Problem
+		if err := json.Unmarshal([]byte(body), &p); err != nil || status != 400 || p.Type != api.ProblemBadRequest || p.Detail == "" {
+			t.Errorf("the answer is %d %q, want 400 and a problem", status, body)
+		}
+		s.wantEnd(t)
+		_ = m.Close()
 	})
 }
 

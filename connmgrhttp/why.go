@@ -167,18 +167,19 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// ago is a time span, rounded to what people care for: "42s", "3m5s", "2h10m", "3d4h".
+// ago is a time span, rounded to what people care for: "42s", "3m05s", "2h10m", "3d04h".
 func ago(d time.Duration) string {
 	const day = 24 * time.Hour
+	d = max(d, 0).Round(time.Second)
 	switch {
-	case d < 0:
-		return "0s"
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
 	case d < time.Hour:
-		return d.Round(time.Second).String()
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
 	case d < day:
-		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 	default:
-		return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
+		return fmt.Sprintf("%dd%02dh", d/day, d%day/time.Hour)
 	}
 }
 

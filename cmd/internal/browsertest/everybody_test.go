@@ -149,7 +149,7 @@ func TestTheChartDrawsConnectionsAndLimits(t *testing.T) {
 	w := open(t, node.url)
 	w.until("the page is live", `text("#state") === "live"`)
 	connect(t, node, crowd...)
-	w.until("the legend has the last values", `text("#chart-legend").replace(/\s+/g, " ").includes("open 6 inbound 6 outbound 0 low 4 high 8 hard 12")`)
+	w.until("the legend has the last values", `text("#chart-legend").replace(/\s+/g, " ").includes("open 6 inbound 6 outbound 0 low 4 high 8 hard 12 trim")`)
 	for what, colour := range map[string]string{"open connections": "rgb(31, 95, 191)", "high water": "rgb(168, 101, 0)", "the hard limit": "rgb(194, 58, 44)"} {
 		w.until(what+" are drawn", inkOf(colour))
 	}

@@ -167,7 +167,7 @@ func TestABlockedPeerIsDisconnectedAndRefusedUntilTheRuleIsRemoved(t *testing.T)
 	if err := bad.dial(node); err == nil && bad.connected(node) {
 		eventually(t, "the visitor is refused", func() bool { return !bad.connected(node) })
 	}
-	w.until("a live event says that it was closed for a rule", `text("#latest").includes("blocked")`)
+	w.until("a live event says that it was closed for a rule", `text("#latest").includes("closed for a rule")`)
 	w.until("a live event says that it was refused, and why", `text("#latest").includes("sends junk")`)
 	var until time.Time
 	for r := range node.cm.Gater().Core().Rules() {
@@ -178,7 +178,7 @@ func TestABlockedPeerIsDisconnectedAndRefusedUntilTheRuleIsRemoved(t *testing.T)
 	}
 
 	w.click(`.tabs a[data-tab=rules]`)
-	w.until("the rule is shown with its end and reason", `/deny\s+peer 12D3.*ends in (9 min|10 min)[^]*sends junk/.test(text("#rules tbody"))`)
+	w.until("the rule is shown with its end and reason", `/deny\s+peer 12D3.*ends in (9m\d\ds|10m00s)[^]*sends junk/.test(text("#rules tbody"))`)
 	w.click("#rules tbody button")
 	w.click("dialog button[type=submit]")
 	w.until("the rule is gone", `text("#rules").includes("There are no rules")`)
@@ -195,6 +195,10 @@ func TestEverybodyAtAnAddressIsBlocked(t *testing.T) {
 	w := open(t, node.url)
 
 	w.click(rowOf(crowd[0], "[data-action=block]"))
+	w.until("each place has the number of those who are there", `$$("#block-target option").map((o) => o.innerText).join("; ") === "this peer, wherever it is; everybody at 127.0.0.1 (2 connected); everybody in 127.0.0.0/24 (2 connected)"`)
+	if js[bool](w, `!!$("#block-protected")`) {
+		t.Error("the dialog says that the peer is protected, and it is not")
+	}
 	w.choose("#block-target", "127.0.0.1")
 	w.until("the dialog says whom that concerns", `text("dialog").includes("Connections to and from 127.0.0.1 are closed, whoever is there")`)
 	w.click("dialog button[type=submit]")
@@ -202,4 +206,23 @@ func TestEverybodyAtAnAddressIsBlocked(t *testing.T) {
 		eventually(t, "both visitors are disconnected", func() bool { return !v.connected(node) })
 	}
 	w.until("nobody is shown", `text("#peers").includes("No peer is connected")`)
+}
+
+func TestANetworkIsBlockedAndProtectionDoesNotHelp(t *testing.T) {
+	t.Parallel()
+	node := watch(t, setup{})
+	crowd := visitors(t, 2)
+	connect(t, node, crowd...)
+	node.cm.Protect(crowd[0].ID(), "friend")
+	w := open(t, node.url)
+
+	w.until("the page knows of the protection", `row(%s)?.innerText.includes("Unprotect")`, crowd[0].name)
+	w.click(rowOf(crowd[0], "[data-action=block]"))
+	w.until("the dialog says so", `text("#block-protected").includes("protection does not help against rules")`)
+	w.choose("#block-target", "127.0.0.0/24")
+	w.until("the dialog says whom that concerns", `text("dialog").includes("Connections to and from 127.0.0.0/24 are closed, whoever is there")`)
+	w.click("dialog button[type=submit]")
+	for _, v := range crowd {
+		eventually(t, "both visitors are disconnected", func() bool { return !v.connected(node) })
+	}
 }

@@ -27,9 +27,10 @@ func TestRulesAreAddedImportedExportedAndRemoved(t *testing.T) {
 	w.until("a target that is none is refused", `text("dialog .trouble").includes("10.0.0.300/8")`)
 	w.fill("#rule-target", "198.51.100.0/24")
 	w.fill("#rule-reason", "a bad neighbourhood")
+	w.fill("#rule-origin", "neighbours.txt")
 	w.choose("#rule-seconds", "86400")
 	w.click("dialog button[type=submit]")
-	w.until("the rule is in the table", `/deny\s+198.51.100.0\/24.*ends in (23 h|1 d)[^]*a bad neighbourhood/.test(text("#rules tbody"))`)
+	w.until("the rule is in the table", `/deny\s+198.51.100.0\/24.*ends in (23h59m|1d00h)[^]*a bad neighbourhood\s+neighbours.txt/.test(text("#rules tbody"))`)
 
 	w.click("#rule-import")
 	w.fill("#import-text", "192.0.2.0/24 # one")
@@ -80,7 +81,8 @@ func TestARuleThatCouldNotBeSavedIsSaidToBeInForce(t *testing.T) {
 	w.click("dialog button[type=submit]")
 	w.until("the dialog says so", `text("dialog .trouble").includes("In force, but not saved") && text("dialog .trouble").includes("the disk is full")`)
 	w.press(kb.Escape)
-	w.until("there is a warning at the top", figure("Unsaved rules")+` === "1"`)
+	w.until("a sentence at the top says what that means", `text("#warnings").includes("1 change of rules is not saved: in force, but a restart forgets them.")`)
+	w.until("there is a figure at the top", figure("Unsaved rules")+` === "1"`)
 	w.until("the rule is in the table", `text("#rules tbody").includes("198.51.100.0/24")`)
 }
 
@@ -112,5 +114,9 @@ func TestLimitsAreCheckedAndChanged(t *testing.T) {
 	if got := node.cm.Gater().Core().Limits().PerPrefix; len(got) != 1 || got[0].IPv4 != 32 || got[0].MaxConns != 8 {
 		t.Errorf("the limits per prefix are %+v, want one of 8 connections per IPv4 address", got)
 	}
+	w.click("#limits fieldset button.small:not(td button)")
+	w.fill(`[name="gate.per_prefix.1.ipv4_bits"]`, "99")
+	w.click("#limits button[type=submit]")
+	w.until("of several lengths the wrong one is marked", `document.activeElement.name === "gate.per_prefix.1.ipv4_bits" && document.activeElement.getAttribute("aria-invalid") === "true"`)
 	w.until("the figure at the top is the new one", figure("High water")+` === "25"`)
 }

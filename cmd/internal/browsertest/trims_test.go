@@ -41,7 +41,7 @@ func TestATrimClosesExactlyThoseWhoWereShownAsNext(t *testing.T) {
 	}
 	w.until("nobody would go any more", `text("#plan-sentence").includes("Nobody would go") && $$("#next tbody tr").length === 0`)
 	w.click(`.tabs a[data-tab=events]`)
-	w.until("live events have the reason and the rank", `/closed as number 1 of a manual trim: low score/.test(text("#events"))`)
+	w.until("live events have the reason and the rank", `/closed as number 1 of a trim .manual.: low score/.test(text("#events"))`)
 	w.until("the chart counts the trim", `text("#chart-summary").includes("1 trim closed somebody")`)
 }
 
@@ -55,7 +55,7 @@ func TestAForcedTrimHasToBeWantedTwice(t *testing.T) {
 	}
 	w := open(t, node.url+"#/next")
 
-	w.until("the page says what stands in the way", `text("#plan-sentence").includes("3 more connections would have to: what stands in the way is protected connections")`)
+	w.until("the page says what stands in the way", `text("#plan-sentence").includes("3 connections would have to: what stands in the way is protected connections")`)
 	w.click("#trim-force")
 	w.until("the dialog says whom it would cost", `text("dialog").includes("in spite of their protection: now 3 protected peers")`)
 	w.click("dialog button[type=submit]")
@@ -76,7 +76,7 @@ func TestThePlanIsForTheTriggerThatIsChosen(t *testing.T) {
 	connect(t, node, crowd...)
 	w := open(t, node.url+"#/next")
 
-	w.until("grace keeps all from a trim by hand", `/Nobody would go.*6 in grace/.test(text("#plan-sentence"))`)
+	w.until("grace keeps all from a trim by hand", `/Nobody would go.*All stay: 6 are in grace\./.test(text("#plan-sentence"))`)
 	w.until("the figure at the top says so too", figure("In grace")+` === "6"`)
 	w.choose("#plan-trigger", "force")
 	w.until("grace keeps nobody from a forced one", `text("#plan-sentence").includes("4 peers with 4 connections would go") && /forced/.test(text("#next tbody"))`)

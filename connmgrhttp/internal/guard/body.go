@@ -36,28 +36,28 @@ func (b *body) Read(p []byte) (int, error) {
 
 // bound returns r with a body that has to arrive in time, and, where the method has no
 // use for one, is short. If that is known to be false, it answers and returns nil.
-func (a *answer) bound(r *http.Request) *http.Request {
+func (w *responseWriter) bound(r *http.Request) *http.Request {
 	if r.Body == nil || r.ContentLength == 0 {
 		return r
 	}
 	// Servers that do not know deadlines, such as recorders in tests, have no slow clients.
 	// net/http lifts the deadline at the end of the body, so that work may take longer.
-	_ = a.control.SetReadDeadline(time.Now().Add(bodyTime))
-	a.body = &body{ReadCloser: r.Body}
+	_ = w.control.SetReadDeadline(time.Now().Add(bodyTime))
+	w.body = &body{ReadCloser: r.Body}
 	// A copy: net/http looks at the body of the original when it answers before all was
 	// read.
 	bounded := new(http.Request)
 	*bounded = *r
-	bounded.Body = a.body
+	bounded.Body = w.body
 	switch r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
 		return bounded
 	}
 	if r.ContentLength > straySize {
-		problem.Write(a, problem.TooLarge.Withf("the body has %d bytes; a %.20s here has no use for one", r.ContentLength, r.Method))
+		problem.Write(w, problem.TooLarge.Withf("the body has %d bytes; a %.20s here has no use for one", r.ContentLength, r.Method))
 		return nil
 	}
-	bounded.Body = http.MaxBytesReader(a.ResponseWriter, bounded.Body, straySize)
+	bounded.Body = http.MaxBytesReader(w.ResponseWriter, bounded.Body, straySize)
 	return bounded
 }
 
@@ -85,7 +85,7 @@ func Body(r *http.Request, limit int64, types ...string) ([]byte, error) {
 	case int64(len(body)) > limit:
 		return nil, refusef(problem.TooLarge, "the body has more than %d bytes; no more are read here", limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, refusef(problem.BadRequest, "the body did not arrive within %v", bodyTime)
+		return nil, refusef(problem.BadRequest, "the body did not arrive within %v, or before the server stopped", bodyTime)
 	case err != nil:
 		return nil, refusef(problem.BadRequest, "the body did not arrive whole: %v", err)
 	}

@@ -219,12 +219,16 @@ func TestAHandlerThatDoesNotCountReadsLittleOfAStrayBody(t *testing.T) {
 	}
 }
 
-func TestDecodeJSONReadsARequest(t *testing.T) {
+func TestADocumentIsReadFromARequest(t *testing.T) {
 	s := open(t, nil, guard.Config{}, func(w http.ResponseWriter, r *http.Request) {
 		var doc struct {
 			Low int `json:"low"`
 		}
-		if p, ok := errors.AsType[*api.Problem](guard.DecodeJSON(r, bodyLimit, &doc)); ok {
+		body, err := guard.Body(r, bodyLimit, "application/json")
+		if err == nil {
+			err = guard.Decode(body, &doc)
+		}
+		if p, ok := errors.AsType[*api.Problem](err); ok {
 			problem.Write(w, *p)
 			return
 		}

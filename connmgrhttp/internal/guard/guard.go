@@ -73,17 +73,20 @@ func New(c Config) *Guard {
 // others with a problem. Requests to read something for which public returns true need no
 // token. It is only asked about paths that cannot be read in two ways.
 //
-// next has to read bodies by Body or DecodeJSON. What it answers must be taken within
-// half a minute from its first byte; who answers for longer sets a deadline before each
-// write, by http.ResponseController.
+// next has to read bodies by Body. What it answers must be taken within half a minute from
+// its first byte, and within 5 seconds if it is public, as must refusals; who answers for
+// longer sets a deadline before each write, by http.ResponseController.
 func (g *Guard) Wrap(next http.Handler, public func(*http.Request) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a := newAnswer(w)
+		a := newResponseWriter(w)
 		defer a.end()
 		isPublic := isPlainRead(r) && public(r)
 		setHeaders(a.Header(), isPublic)
 		if g.refuse(a, r, isPublic) {
 			return
+		}
+		if !isPublic {
+			a.patience = answerTime
 		}
 		if bounded := a.bound(r); bounded != nil {
 			next.ServeHTTP(a, bounded)
@@ -103,9 +106,10 @@ func isPlainRead(r *http.Request) bool {
 }
 
 // setHeaders sets the headers that all answers have. There is never one of CORS: no other
-// site has business here.
+// site has business here. An answer that is a page sets another policy; in all others
+// nothing is meant to be shown.
 func setHeaders(h http.Header, public bool) {
-	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Referrer-Policy", "no-referrer")
@@ -122,7 +126,7 @@ var methods = []string{
 }
 
 // refuse answers a request that may not ask.
-func (g *Guard) refuse(w *answer, r *http.Request, public bool) bool {
+func (g *Guard) refuse(w *responseWriter, r *http.Request, public bool) bool {
 	write := func(kind problem.Kind, format string, args ...any) bool {
 		w.hangUp(r)
 		problem.Write(w, kind.Withf(format, args...))
@@ -146,15 +150,17 @@ func (g *Guard) refuse(w *answer, r *http.Request, public bool) bool {
 	if g.isCrossOrigin(r, public) {
 		return write(problem.CrossOrigin, "a page of another origin made a browser send this (Origin %.100q, Sec-Fetch-Site %.20q); open the page that is served here", r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site"))
 	}
-	if g.length == 0 || public {
-		return false
+	if g.length > 0 && !public {
+		switch given := r.Header.Values("Authorization"); {
+		case len(given) == 0:
+			return write(problem.Unauthorized, "send the header Authorization: Bearer TOKEN; a token in the URL is not looked at")
+		case len(given) > 1 || !g.isToken(given[0]):
+			w.Header().Set("WWW-Authenticate", `Bearer realm="connmgr", error="invalid_token"`)
+			return write(problem.Unauthorized, "the header Authorization does not have the token; send one, as Bearer TOKEN")
+		}
 	}
-	switch given := r.Header.Values("Authorization"); {
-	case len(given) == 0:
-		return write(problem.Unauthorized, "send the header Authorization: Bearer TOKEN; a token in the URL is not looked at")
-	case len(given) > 1 || !g.isToken(given[0]):
-		w.Header().Set("WWW-Authenticate", `Bearer realm="connmgr", error="invalid_token"`)
-		return write(problem.Unauthorized, "the header Authorization does not have the token; send one, as Bearer TOKEN")
+	if r.RequestURI == "*" { // http.ServeMux would answer, without a word
+		return write(problem.BadRequest, "%.20s * asks about the server as a whole, of which there is nothing to say; ask for a path", r.Method)
 	}
 	return false
 }

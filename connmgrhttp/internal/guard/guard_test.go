@@ -41,6 +41,7 @@ func open(t *testing.T, l net.Listener, cfg guard.Config, next http.HandlerFunc)
 			next(w, r)
 		}
 	}), public))
+	s.Config.DisableGeneralOptionsHandler = true // as connmgrhttp.Serve has it
 	if l != nil {
 		s.Listener.Close()
 		s.Listener = l
@@ -194,6 +195,10 @@ func TestWhoGetsThroughOnLoopback(t *testing.T) {
 		{"another site sends a form to the page", guard.Config{}, "POST / HTTP/1.1\nHost: localhost\nSec-Fetch-Site: cross-site\nSec-Fetch-Mode: navigate\nContent-Length: 0\n", "cross-origin"},
 		{"an address that was typed", guard.Config{}, "GET /v1/status HTTP/1.1\nHost: localhost\nSec-Fetch-Site: none\nSec-Fetch-Mode: navigate\n", ""},
 
+		{"the server as a whole", guard.Config{}, "OPTIONS * HTTP/1.1\nHost: localhost\n", "bad-request"},
+		{"the server as a whole, without the token", withToken, "OPTIONS * HTTP/1.1\nHost: localhost\n", "unauthorized"},
+		{"the server as a whole, to read", withToken, "GET * HTTP/1.1\nHost: localhost\n" + bearer, "bad-request"},
+
 		{"TRACE", guard.Config{}, "TRACE /v1/status HTTP/1.1\nHost: localhost\n", "method-not-allowed"},
 		{"CONNECT", guard.Config{}, "CONNECT localhost:80 HTTP/1.1\nHost: localhost:80\n", "method-not-allowed"},
 		{"CONNECT to a path", guard.Config{}, "CONNECT /v1/trim HTTP/1.1\nHost: localhost:80\n", "method-not-allowed"},
@@ -268,7 +273,7 @@ func TestEveryAnswerTellsBrowsersToKeepApart(t *testing.T) {
 				"Cross-Origin-Resource-Policy": "same-origin",
 				"Cross-Origin-Opener-Policy":   "same-origin",
 				"X-Frame-Options":              "DENY",
-				"Content-Security-Policy":      "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+				"Content-Security-Policy":      "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 				"Cache-Control":                cache,
 			} {
 				if got := resp.Header.Get(name); got != want {

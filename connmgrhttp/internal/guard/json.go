@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"reflect"
 	"slices"
 	"strconv"
@@ -21,21 +20,11 @@ import (
 // refused. encoding/json by itself is lenient where a slip of the pen would then be taken
 // for something else.
 
-// DecodeJSON reads the body of a request, at most limit bytes, into the value that v
-// points to. It must be application/json, or one of the further types. The body must be
-// one JSON value in UTF-8, with names that v has, each once,
-// and nothing behind it. Errors are *api.Problem: what is not JSON is a bad-request, what
-// is not the document an unprocessable, with the line and the column where they are known.
-// After an error *v may have been changed.
-func DecodeJSON(r *http.Request, limit int64, v any, types ...string) error {
-	body, err := Body(r, limit, append([]string{"application/json"}, types...)...)
-	if err != nil {
-		return err
-	}
-	return Decode(body, v)
-}
-
-// Decode is DecodeJSON of a body that has been read.
+// Decode reads a body, as Body returns it, into the value that v points to. It must be one
+// JSON value in UTF-8, with names that v has, each once, and nothing behind it. Errors are
+// *api.Problem: what is not JSON is a bad-request, what is not the document an
+// unprocessable, with the line and the column where they are known. After an error *v may
+// have been changed.
 func Decode(body []byte, v any) error {
 	switch {
 	case len(bytes.TrimSpace(body)) == 0:

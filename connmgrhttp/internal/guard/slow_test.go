@@ -27,7 +27,7 @@ func pipes(t *testing.T, h http.HandlerFunc) net.Conn {
 	client, server := net.Pipe()
 	l := &pipeListener{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
 	l.conns <- lyingConn{server, l.Addr()}
-	s := &http.Server{Handler: guard.New(guard.Config{}).Wrap(h, func(*http.Request) bool { return false })}
+	s := &http.Server{Handler: guard.New(guard.Config{}).Wrap(h, func(r *http.Request) bool { return r.URL.Path == "/page.js" })}
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() {
 		_ = client.Close()
@@ -222,6 +222,25 @@ func TestAnAnswerHasHalfAMinuteToBeTaken(t *testing.T) {
 			t.Errorf("writing failed after %v, want 30s", after)
 		}
 	})
+}
+
+// They cost nothing to ask for, so nobody may make them take long.
+func TestAnAnswerThatNeedsNoTokenHasFiveSecondsToBeTaken(t *testing.T) {
+	for name, raw := range map[string]string{
+		"a file of the page": "GET /page.js HTTP/1.1\nHost: localhost\n\n",
+		"a refusal":          "GET /v1/peers HTTP/1.1\nHost: evil.example\n\n",
+	} {
+		for _, wait := range []time.Duration{4900 * time.Millisecond, 5100 * time.Millisecond} {
+			synctest.Test(t, func(t *testing.T) {
+				conn := pipes(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) })
+				send(t, conn, raw)
+				<-time.After(wait)
+				if n, err := conn.Read(make([]byte, 1)); (n == 1) != (wait < 5*time.Second) {
+					t.Errorf("%s: after %v, %d bytes are read, %v; want the answer to be there for 5s", name, wait, n, err)
+				}
+			})
+		}
+	}
 }
 
 func TestAnEmptyAnswerHasHalfAMinuteToBeTaken(t *testing.T) {

@@ -139,7 +139,7 @@ func TestAnEventSaysInALineWhatHappened(t *testing.T) {
 		{connmgr.EventClosed{
 			Verdict: connmgr.Verdict{Peer: "a", Reason: connmgr.ClosedBlocked, Conns: 1}, Trigger: connmgr.TriggerRule,
 			Rule: connmgr.Rule{Target: connmgr.PeerTarget("a"), Reason: "spam"}, Addr: netip.MustParseAddrPort("10.1.2.3:4001"),
-		}, "closed for a rule: the peer is denied by peer a (spam); 1 connection"},
+		}, "closed for a rule: the peer is denied (spam); 1 connection"},
 		{closed(connmgr.TriggerHighWater, 3, connmgr.ClosedLowScore), "closed as number 3 of a trim (high water): low score, 0; 1 connection"},
 		{closed(connmgr.TriggerTick, 3, connmgr.ClosedLowScore), "closed as number 3 of a trim (tick): low score, 0; 1 connection"},
 		{closed(connmgr.TriggerGrace, 3, connmgr.ClosedLowScore), "closed as number 3 of a trim (grace ended): low score, 0; 1 connection"},

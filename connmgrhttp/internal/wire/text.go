@@ -66,11 +66,10 @@ func connectedText(e connmgr.EventConnected) string {
 func (n Names) closedText(e connmgr.EventClosed) string {
 	why := fmt.Sprintf("%v, %d", e.Reason, e.Score)
 	if e.Rule.Target != (connmgr.Target{}) {
-		who := "the peer"
+		why = "the peer is denied" + about(e.Rule)
 		if _, ok := e.Rule.Target.Peer(); !ok {
-			who = address(e.Addr)
+			why = address(e.Addr) + " is denied by " + safe(n.Target(e.Rule.Target)) + about(e.Rule)
 		}
-		why = who + " is denied by " + safe(n.Target(e.Rule.Target)) + about(e.Rule)
 	}
 	return fmt.Sprintf("closed %s: %s; %s", by(e), why, count(e.Conns, "connection"))
 }

@@ -15,6 +15,8 @@ import * as peers from "./peers.js";
 import * as plan from "./plan.js";
 import * as rules from "./rules.js";
 import * as tabs from "./tabs.js";
+import * as warnings from "./warnings.js";
+import { zone } from "./time.js";
 import { poll } from "./poll.js";
 
 // ---- The state of the connection to the node ----
@@ -54,6 +56,7 @@ async function updateStatus() {
     showBanner(null);
     showNode(status.node);
     figures.show(status);
+    warnings.show(status);
     if (chart.push(status) || !haveSamples) await loadSamples();
   } catch (e) {
     reached = e.status ? "refused" : "unreachable";
@@ -81,6 +84,8 @@ function showNode(name) {
   fill($("node"), h("span", null, shorten(name)));
   document.title = `${shorten(name)} · connmgr`;
 }
+
+setText($("zone"), `Times: ${zone()}`);
 
 async function updatePlan() {
   try {

@@ -36,7 +36,7 @@ export function start() {
     const value = h("span", { class: "value" }, "–");
     values.set(s.key, value);
     return h("span", { class: `key ${s.key}${s.limit ? " limit" : ""}` }, h("i", { "aria-hidden": "true" }), `${s.label} `, value);
-  }));
+  }), h("span", { class: "key trim", title: "A vertical line: a trim closed somebody then" }, h("i", { "aria-hidden": "true" }), "trim"));
   for (const seconds of [300, 3600]) {
     $(`window-${seconds}`).addEventListener("click", () => {
       span = seconds;

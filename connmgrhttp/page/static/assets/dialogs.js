@@ -91,7 +91,9 @@ export function complain(e, p) {
 export function showAtField(form, p, describedBy) {
   if (!p?.field) return false;
   const name = p.field.replace(/\[(\d+)\]/g, ".$1");
-  const input = [...form.elements].find((e) => e.name && (e.name === name || name.endsWith("." + e.name) || e.name.endsWith("." + name)));
+  const named = [...form.elements].filter((e) => e.name);
+  const input = named.find((e) => e.name === name) ?? named.find((e) => e.name.startsWith(name + "."))
+    ?? named.find((e) => name.endsWith("." + e.name) || e.name.endsWith("." + name));
   if (!input) return false;
   input.setAttribute("aria-invalid", "true");
   input.setAttribute("aria-describedby", describedBy);

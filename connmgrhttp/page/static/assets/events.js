@@ -4,14 +4,18 @@
 import { $, fill, h } from "./dom.js";
 import { get } from "./api.js";
 import { announce } from "./dialogs.js";
-import { clock, count, dateTime, shorten } from "./format.js";
-import { eventType, eventTypes } from "./words.js";
+import { count, now } from "./format.js";
+import { eventTypes } from "./words.js";
 import { follow } from "./stream.js";
-import { peerLink } from "./peer-link.js";
+import { addressOf, line, text } from "./event-line.js";
+import { matcher, mayBeName } from "./peer-match.js";
+import { day, sentence } from "./time.js";
+import { debounce } from "./poll.js";
+import * as latest from "./latest.js";
 
 const bound = 500; // events in the list
-const latestShown = 10;
 const redraw = 250; // milliseconds between two updates of the lists
+const rest = 500; // milliseconds without a key before the node is asked
 const quiet = 20_000; // milliseconds between two announcements
 
 let events = []; // the newest first
@@ -21,6 +25,10 @@ let missed = 0; // events that came while paused
 let timer = null;
 let lastSaid = 0;
 const wanted = new Set(Object.keys(eventTypes));
+let about = ""; // the peer or address that is typed
+let isAbout = () => true;
+let older = []; // of the peer whose whole name is typed: what the node remembers of it
+let today = ""; // the day that times without a day are of
 let list; // the list in the section
 let pauseButton;
 let empty;
@@ -59,16 +67,25 @@ function build() {
   list = h("ol", { class: "events", "aria-label": "Events, the newest first" });
   empty = h("p", { class: "empty", hidden: true }, "Nothing of this kind has happened yet.");
   pauseButton = h("button", { type: "button", "aria-pressed": "false", onclick: pause }, "Pause");
-  const boxes = Object.entries(eventTypes).map(([type, [, , label]]) => h("label", { class: "check" },
+  const boxes = Object.keys(eventTypes).map((type) => h("label", { class: "check" },
     h("input", {
       type: "checkbox", checked: true, onchange(event) {
         if (event.target.checked) wanted.add(type);
         else wanted.delete(type);
         render();
       },
-    }), label));
+    }), type));
+  const typed = debounce(search, 250);
+  const filter = h("label", { class: "search" }, h("span", { class: "unseen" }, "Events of a peer"),
+    h("input", {
+      type: "search", id: "events-peer", placeholder: "Part of a name or address", autocomplete: "off", spellcheck: "false",
+      oninput(event) {
+        about = event.target.value.trim();
+        typed();
+      },
+    }));
   fill($("events"),
-    h("div", { class: "toolbar" }, h("fieldset", { class: "checks" }, h("legend", { class: "unseen" }, "Kinds of events"), boxes), pauseButton),
+    h("div", { class: "toolbar" }, filter, h("fieldset", { class: "checks" }, h("legend", { class: "unseen" }, "Kinds of events"), boxes), pauseButton),
     list, empty);
 }
 
@@ -91,37 +108,57 @@ function flush() {
   pending = [];
   missed = 0;
   events = [...fresh, ...events].slice(0, bound);
+  if (today !== day(now())) { // what was today is yesterday
+    render();
+    say(fresh);
+    return;
+  }
   const shown = fresh.filter(isWanted);
   list.prepend(...shown.map((e) => line(e)));
   while (list.children.length > bound) list.lastChild.remove();
   empty.hidden = list.children.length > 0;
-  showLatest();
+  latest.show(events);
   say(fresh);
 }
 
-const isWanted = (e) => wanted.has(e.type) || !eventTypes[e.type];
+const isWanted = (e) => (wanted.has(e.type) || !eventTypes[e.type]) && isAbout(e);
 
 function render() {
-  fill(list, events.filter(isWanted).map((e) => line(e)));
+  today = day(now());
+  const known = new Set(events.map((e) => e.id));
+  const all = [...events, ...older.filter((e) => !known.has(e.id))];
+  fill(list, all.filter(isWanted).map((e) => line(e)));
   empty.hidden = list.children.length > 0;
-  showLatest();
+  latest.show(events);
 }
 
-function showLatest() {
-  fill($("latest"), events.length ? events.slice(0, latestShown).map((e) => line(e)) : h("li", { class: "empty" }, "Nothing has happened yet."));
+// search shows the events of the peer that is typed. What the page has is searched at
+// once; a peer with its whole name is asked for too, since the node remembers more.
+async function search() {
+  const mine = about;
+  const like = matcher(mine);
+  isAbout = mine === "" ? () => true : (e) => [e.peer, addressOf(e)].some((name) => name && like(name));
+  older = [];
+  render();
+  if (!mayBeName(mine)) return;
+  await new Promise((resolve) => setTimeout(resolve, rest)); // until it is typed to its end
+  if (mine !== about) return;
+  try {
+    const found = (await get("events/recent", { peer: mine, limit: 300 })).events;
+    if (mine !== about) return;
+    older = found;
+    render();
+  } catch (e) {
+    if (e.status !== 400) throw e; // it is no name: what was found is all
+  }
 }
 
-// line is an event in one line, with a link to its peer, unless that is known already.
-export function line(event, { known = "" } = {}) {
-  const [tone, name] = eventType(event.type);
-  return h("li", { class: `event ${tone}` },
-    h("time", { datetime: event.at, title: dateTime(event.at) }, clock(event.at)),
-    h("span", { class: "kind" }, name),
-    h("span", { class: "text" }, event.peer && event.peer !== known ? [peerLink(event.peer, shorten(event.peer, 12)), " "] : null, brief(event.text ?? "")));
+// namesLike is the peers with a name like a text that had a part in the events here, the
+// latest first, at most so many.
+export function namesLike(wantedText, most) {
+  const like = matcher(wantedText);
+  return [...new Set(events.map((e) => e.peer).filter((name) => name && like(name)))].slice(0, most);
 }
-
-// brief shortens the names of peers, as in rules about them.
-const brief = (text) => text.replace(/[A-Za-z0-9]{45,}/g, (name) => shorten(name, 12));
 
 // say tells screen readers how much has happened, and the last of it, now and then.
 let unsaid = 0;
@@ -129,6 +166,7 @@ function say(fresh) {
   unsaid += fresh.length;
   if (document.hidden || performance.now() - lastSaid < quiet) return;
   lastSaid = performance.now();
-  announce(unsaid === 1 ? fresh[0].text : `${count(unsaid, "event")}; the latest: ${fresh[0].text}`);
+  const last = h("span", null, sentence(text(fresh[0]))).textContent;
+  announce(unsaid === 1 ? last : `${count(unsaid, "event")}; the latest: ${last}`);
   unsaid = 0;
 }

@@ -37,13 +37,13 @@ export function show(status) {
 function tiles(s) {
   const { connections: c, limits, peers, gate } = s;
   const hard = limits.hard_limit;
-  const over = hard !== null && c.open > hard ? "bad" : c.open > limits.high_water ? "warn" : "";
+  const over = hard !== null && c.open >= hard ? "bad" : c.open > limits.high_water ? "warn" : "";
   const extra = [c.unknown && `${number(c.unknown)} ?`, c.closing && `${number(c.closing)} closing`].filter(Boolean);
   const list = [
     { name: "Open", value: number(c.open), note: [`${number(c.inbound)} in`, `${number(c.outbound)} out`, ...extra].join(" · "), tone: `main ${over}`, about: "Open connections, and what they are" },
     { name: "Low water", value: number(limits.low_water), about: "Where a trim stops, in connections" },
-    { name: "High water", value: number(limits.high_water), about: "Above which a trim starts, in connections", note: over === "warn" ? "passed" : "" },
-    { name: "Hard limit", value: hard === null ? "none" : number(hard), about: "What inbound connections do not exceed", note: over === "bad" ? "passed" : "" },
+    { name: "High water", value: number(limits.high_water), about: "Above which a trim starts, in connections", note: c.open > limits.high_water ? `exceeded by ${number(c.open - limits.high_water)}` : "" },
+    { name: "Hard limit", value: hard === null ? "none" : number(hard), about: "What inbound connections do not exceed", note: over !== "bad" ? "" : c.open > hard ? `exceeded by ${number(c.open - hard)}` : "reached" },
     { name: "Peers", value: number(peers.connected), about: "Connected peers", note: peers.idle ? `${number(peers.idle)} remembered` : "" },
     { name: "Protected", value: number(peers.protected), about: "Protected peers, connected or not" },
     { name: "In grace", value: number(inGrace), about: `Connections of peers that are new, and left alone for ${s.grace_period_seconds} s` },

@@ -30,26 +30,14 @@ export function setNodeTime(text) {
 // now is the node's time, in milliseconds.
 export const now = () => Date.now() + skew;
 
-// duration is a span in at most two units: "42 s", "5 min", "3 h 20 min", "2 d 4 h".
+// duration is a span as the command line has it: "42s", "1m38s", "3h20m", "2d04h".
 export function duration(seconds) {
-  let s = Math.max(0, Math.round(seconds));
-  if (s < 60) return `${s} s`;
-  if (s < 600) return s % 60 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${s / 60} min`;
-  const minutes = Math.floor(s / 60);
-  if (minutes < 60) return `${minutes} min`;
-  const hours = Math.floor(minutes / 60);
-  if (hours < 24) return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
-  const days = Math.floor(hours / 24);
-  return hours % 24 && days < 10 ? `${days} d ${hours % 24} h` : `${grouped.format(days)} d`;
-}
-
-// age is a span in one unit, for tables: "95 s", "42 min", "3 h", "12 d".
-export function age(seconds) {
   const s = Math.max(0, Math.round(seconds));
-  if (s < 120) return `${s} s`;
-  if (s < 7200) return `${Math.floor(s / 60)} min`;
-  if (s < 172800) return `${Math.floor(s / 3600)} h`;
-  return `${grouped.format(Math.floor(s / 86400))} d`;
+  const parts = (big, unit, small, rest) => `${grouped.format(big)}${unit}${two(small)}${rest}`;
+  if (s < 60) return `${s}s`;
+  if (s < 3600) return parts(Math.floor(s / 60), "m", s % 60, "s");
+  if (s < 86400) return parts(Math.floor(s / 3600), "h", Math.floor((s % 3600) / 60), "m");
+  return parts(Math.floor(s / 86400), "d", Math.floor((s % 86400) / 3600), "h");
 }
 
 // until says how long it is to a time, or that it has come.
@@ -75,11 +63,28 @@ export function dateTime(time) {
 // host is an address without its port.
 export const host = (address) => address.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
 
-// shorten leaves out the middle of a long name; libp2p's all begin alike, so the end
-// matters as much as the beginning.
-export function shorten(name, keep = 16) {
-  const runes = [...name];
-  if (runes.length <= keep + 6) return name;
-  const head = Math.ceil(keep * 0.625);
-  return runes.slice(0, head).join("") + "…" + runes.slice(head - keep).join("");
+// network is the network around an address that usually has one owner: IPv4's /24, IPv6's
+// /64. "" if the address is none.
+export function network(address) {
+  const v4 = /^(\d+\.\d+\.\d+)\.\d+$/.exec(address);
+  if (v4) return `${v4[1]}.0/24`;
+  const [head, tail] = address.replace(/%.*/, "").split("::");
+  if (!head.includes(":") && tail === undefined) return "";
+  const groups = (text) => (text ? text.split(":") : []);
+  let first = groups(head);
+  if (tail !== undefined) first = [...first, ...Array(Math.max(0, 8 - first.length - groups(tail).length)).fill("0"), ...groups(tail)];
+  return `${first.slice(0, 4).join(":").replace(/(^|:)0(:0)*$/, "")}::/64`;
 }
+
+// shorten leaves out the middle of a long name. There is one way to do it, so that a name
+// looks the same wherever it is; libp2p's all begin alike, so the end is what tells them apart.
+export function shorten(name) {
+  const runes = [...name];
+  return runes.length <= 20 ? name : runes.slice(0, 8).join("") + "…" + runes.slice(-8).join("");
+}
+
+// shortTarget shortens the target of a rule if that is a peer.
+export const shortTarget = (target) => (target.startsWith("peer ") ? `peer ${shorten(target.slice(5))}` : target);
+
+// brief shortens the names of peers in a sentence of the node.
+export const brief = (text) => text.replace(/[A-Za-z0-9]{40,}/g, shorten);

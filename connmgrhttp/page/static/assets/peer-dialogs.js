@@ -2,9 +2,10 @@
 // dialog that says what will happen.
 
 import { fill, h } from "./dom.js";
-import { request, segment, send } from "./api.js";
+import { get, request, segment, send } from "./api.js";
 import { ask, durationSelect, durationText, field, notice } from "./dialogs.js";
-import { count, host, number, shorten } from "./format.js";
+import { count, host, network, number, shortTarget, shorten } from "./format.js";
+import { addressOf } from "./event-line.js";
 import { peerHash } from "./peer-link.js";
 
 // actionButtons makes the buttons of a peer. changed is called after something was done.
@@ -125,8 +126,15 @@ function closePeer(p) {
 
 function blockPeer(p) {
   const target = h("select", { id: "block-target", name: "target", autofocus: true },
-    h("option", { value: `peer ${p.peer}` }, "this peer, wherever it is"),
-    [...new Set(p.addresses.map(host))].map((a) => h("option", { value: a }, `everybody at ${a}`)));
+    h("option", { value: `peer ${p.peer}` }, "this peer, wherever it is"));
+  for (const [value, text] of places(p)) {
+    const option = h("option", { value }, text);
+    target.append(option);
+    get("peers", { address: value, limit: 1 }).then(
+      (list) => { option.textContent = `${text} (${number(list.matched)} connected)`; },
+      () => {}, // it can be blocked without that number
+    );
+  }
   const seconds = durationSelect("block-seconds");
   const why = h("input", { id: "block-reason", name: "reason", autocomplete: "off" });
   const effect = h("p", null);
@@ -137,13 +145,25 @@ function blockPeer(p) {
   explain();
   return ask({
     title: "Block this peer",
-    content: [who(p), field("Whom", target), field("How long", seconds), field("Why", why, "It is shown with the rule."), effect],
+    content: [who(p), field("Whom", target), field("How long", seconds), field("Why", why, "It is shown with the rule."), effect,
+      p.protections.length ? h("p", { id: "block-protected" }, "It is protected: protection does not help against rules.") : null],
     confirm: "Block", danger: true,
     async run() {
       const answer = await send("POST", "block", { json: { target: target.value, for_seconds: Number(seconds.value), reason: why.value.trim() || undefined } });
-      notice(`Blocked ${shorten(answer.rule.target, 24)} ${answer.rule.expires ? `for ${durationText(seconds.value)}` : "for good"}; ${count(answer.closed_peers, "peer")} closed.`);
+      notice(`Blocked ${shortTarget(answer.rule.target)} ${answer.rule.expires ? `for ${durationText(seconds.value)}` : "for good"}; ${count(answer.closed_peers, "peer")} closed.`);
     },
   });
+}
+
+// places is where else a peer could be blocked: at its addresses, and in the networks around
+// them. Of a peer that is gone those it had are known from its history.
+function places(p) {
+  const addresses = p.addresses.length ? p.addresses : (p.history ?? []).map(addressOf).filter(Boolean);
+  const hosts = [...new Set(addresses.map(host))].slice(0, 4);
+  return [
+    ...hosts.map((a) => [a, `everybody at ${a}`]),
+    ...[...new Set(hosts.map(network).filter(Boolean))].map((n) => [n, `everybody in ${n}`]),
+  ];
 }
 
 function need(text, name, title) {

@@ -4,12 +4,13 @@
 import { cell, fill, h, row, table } from "./dom.js";
 import { get, segment } from "./api.js";
 import { complain } from "./dialogs.js";
-import { dateTime, duration, number, setNodeTime, shorten, signed, until } from "./format.js";
+import { count, duration, number, setNodeTime, shortTarget, shorten, signed, until } from "./format.js";
 import { because, plain, trigger } from "./words.js";
 import { copyButton } from "./peer-link.js";
 import { actionButtons } from "./peer-dialogs.js";
 import { scoreSum, verdictBadge } from "./peers.js";
-import { line } from "./events.js";
+import { line } from "./event-line.js";
+import { calendar, sentence, timeAt } from "./time.js";
 import { ruleEffect, ruleEnds } from "./rule-text.js";
 
 let open = null; // {name, dialog, update}
@@ -72,7 +73,7 @@ function build(name) {
     } catch (e) {
       if (open === mine) {
         complain(trouble, e);
-        if (e.status === 404) fill(content);
+        if (e.status === 404 || e.status === 400) fill(content);
       }
       return;
     }
@@ -99,20 +100,20 @@ function sections(p) {
   return [
     h("p", { class: "name" }, p.peer),
     part("Why", h("p", null, verdictBadge(p)),
-      p.why.length ? h("ul", { class: "why" }, p.why.map((sentence) => h("li", null, sentence))) : null,
-      h("p", { class: "dim" }, planText(p.plan))),
-    part("Score", score(p)),
+      p.why.length ? h("ul", { class: "why" }, p.why.map((says) => h("li", null, sentence(says)))) : null,
+      p.connected ? h("p", { class: "dim" }, planText(p.plan)) : null),
+    p.connected || Object.keys(p.tags).length ? part("Score", score(p)) : null,
     p.protections.length ? part("Protected under", h("p", { class: "chips" }, p.protections.map((tag) => h("span", { class: "chip safe" }, `◆ ${tag}`)))) : null,
     part("Connections", connections(p)),
-    p.rules.length ? part("Rules about it", h("ul", { class: "rules" }, p.rules.map((r) => h("li", null, ruleEffect(r), " ", h("b", null, shorten(r.target, 24)), " ", ruleEnds(r), r.reason ? h("span", null, ` ${r.reason}`) : null, r.origin ? h("small", null, ` from ${r.origin}`) : null)))) : null,
-    p.standing ? part("Reports", h("p", null, `It stands at ${p.standing.score.toFixed(1)} on the ban ladder, after ${number(p.standing.bans)} bans${p.standing.banned_until ? `; banned until ${dateTime(p.standing.banned_until)}, ${until(p.standing.banned_until)}` : ""}.`)) : null,
+    p.rules.length ? part("Rules about it", h("ul", { class: "rules" }, p.rules.map((r) => h("li", null, ruleEffect(r), " ", h("b", null, shortTarget(r.target)), " ", ruleEnds(r), r.reason ? h("span", null, ` ${r.reason}`) : null, r.origin ? h("small", null, ` from ${r.origin}`) : null)))) : null,
+    p.standing ? part("Reports", h("p", null, `It stands at ${p.standing.score.toFixed(1)} on the ban ladder, after ${count(p.standing.bans, "ban")}`, p.standing.banned_until ? ["; banned until ", calendar(p.standing.banned_until), `, ${until(p.standing.banned_until)}`] : null, ".")) : null,
     part("History", p.history.length ? h("ol", { class: "events" }, p.history.map((e) => line(e, { known: p.peer }))) : h("p", { class: "empty" }, "Nothing is remembered.")),
   ];
 }
 
 function planText(plan) {
-  const text = `As of ${dateTime(plan.at)}, for a trim (${trigger(plan.trigger)}): ${number(plan.counted)} connections count, ${number(plan.target)} have to go, ${number(plan.freed)} would.`;
-  return plan.shortfall ? `${text} ${number(plan.shortfall)} more are held by ${because(plan.causes)}.` : text;
+  return ["As of ", timeAt(plan.at), `, for a trim (${trigger(plan.trigger)}): ${count(plan.counted, "connection")} ${plan.counted === 1 ? "counts" : "count"}, ${number(plan.target)} ${plan.target === 1 ? "has" : "have"} to go, ${number(plan.freed)} would.`,
+    plan.shortfall ? ` ${number(plan.shortfall)} more ${plan.shortfall === 1 ? "is" : "are"} held by ${because(plan.causes)}.` : null];
 }
 
 function score(p) {
@@ -120,8 +121,7 @@ function score(p) {
   const line = (what, n, kind) => h("tr", { class: kind ?? "" }, h("th", { scope: "row" }, what), h("td", null, kind ? number(n) : signed(n)));
   return [h("p", null, scoreSum(p)), h("table", { class: "plain sums" }, h("caption", { class: "unseen" }, "What the score is the sum of"), h("tbody", null,
     tags.map(([tag, value]) => line(`tag ${tag}`, value)),
-    line("bonus for an outbound connection", p.outbound_bonus),
-    line("bonus for open streams", p.active_bonus),
+    p.connected ? [line("bonus for an outbound connection", p.outbound_bonus), line("bonus for open streams", p.active_bonus)] : null,
     line("score", p.score, "total")))];
 }
 

@@ -4,9 +4,11 @@
 import { $, cell, fill, h, keyed, setText, table } from "./dom.js";
 import { get } from "./api.js";
 import { complain } from "./dialogs.js";
-import { age, count, host, number, setNodeTime } from "./format.js";
+import { duration, host, number, setNodeTime } from "./format.js";
 import { planReasons, reason, verdict } from "./words.js";
-import { copyButton, peerLink } from "./peer-link.js";
+import { copyButton, peerHash, peerLink } from "./peer-link.js";
+import { mayBeName, searchText } from "./peer-match.js";
+import { namesLike } from "./events.js";
 import { actionButtons } from "./peer-dialogs.js";
 import { debounce } from "./poll.js";
 import { pager } from "./pager.js";
@@ -108,7 +110,7 @@ function first() {
 export async function refresh() {
   const mine = ++asked;
   const { verdict: wanted, ...rest } = query;
-  const params = { ...rest, limit };
+  const params = { ...rest, q: searchText(query.q), limit };
   if (wanted) {
     const [name, value] = wanted.split("=");
     params[name] = value;
@@ -130,8 +132,21 @@ export async function refresh() {
   fill(trouble);
   keyed(body, list.peers, (p) => p.peer, makeRow);
   empty.hidden = list.peers.length > 0;
-  setText(empty, list.total === 0 ? "No peer is connected." : `None of the ${count(list.total, "connected peer")} is like that.`);
+  showNobody(list.total);
   pages.show(list);
+}
+
+// showNobody says that there is nobody in the list, and leads to those who are gone.
+let nobody = "";
+function showNobody(total) {
+  const whole = mayBeName(query.q);
+  const gone = query.q && !whole ? namesLike(query.q, 5) : [];
+  const key = JSON.stringify([total === 0, query.q, gone]);
+  if (key === nobody) return; // or who is on a link would lose it
+  nobody = key;
+  fill(empty, total === 0 ? "No peer is connected." : "Nobody connected is like that.",
+    whole ? [" If it was here, ", h("a", { href: peerHash(query.q) }, "look it up"), ": its history says why it is gone."] : null,
+    gone.length ? [" Seen lately: ", gone.map((name, i) => [i ? ", " : "", peerLink(name)]), "."] : null);
 }
 
 function makeRow(peer) {
@@ -148,7 +163,7 @@ function makeRow(peer) {
     where, badge, score, conns, streams, since, h("td", { role: "cell", class: "actions", "data-label": "Actions" }, actions.element));
   let shown = "";
   e.update = (p) => {
-    setText(since, age(p.age_seconds));
+    setText(since, duration(p.age_seconds));
     const text = JSON.stringify({ ...p, age_seconds: 0 }) + (p.grace_ends ? verdict(p).text : "");
     if (text === shown) return;
     shown = text;

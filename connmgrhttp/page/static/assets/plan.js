@@ -3,8 +3,9 @@
 import { $, cell, fill, h, keyed, setText, table } from "./dom.js";
 import { get, send } from "./api.js";
 import { ask, complain, notice, say } from "./dialogs.js";
-import { age, clock, count, number, setNodeTime, until } from "./format.js";
-import { because, reason, triggers } from "./words.js";
+import { count, duration, number, setNodeTime, until } from "./format.js";
+import { because, keptBy, reason, trigger, triggers } from "./words.js";
+import { timeAt } from "./time.js";
 import { copyButton, peerLink } from "./peer-link.js";
 import { chips, directions, scoreSum } from "./peers.js";
 
@@ -22,7 +23,7 @@ let changed = () => {};
 // start makes the section. onChange is called after a trim.
 export function start(onChange) {
   changed = onChange;
-  select = h("select", { id: "plan-trigger", onchange: refresh }, Object.entries(triggers).map(([word, text]) => h("option", { value: word }, text)));
+  select = h("select", { id: "plan-trigger", onchange: refresh }, triggers.map((word) => h("option", { value: word }, trigger(word))));
   sentence = h("p", { class: "lead", id: "plan-sentence" });
   figures = h("dl", { class: "figures small" });
   trouble = h("div", { role: "alert" });
@@ -31,7 +32,7 @@ export function start(onChange) {
   list = table("Those who would go, the first to go first", ["No.", "Peer", "Score", "Reason", "Connections", "Streams", "Age"], body);
   fill($("next"),
     h("div", { class: "toolbar" },
-      h("label", null, "What would be done by ", select),
+      h("label", null, "What a trim would do, by its trigger ", select),
       h("span", { class: "spring" }),
       h("button", { type: "button", class: "primary", id: "trim-now", onclick: trimNow }, "Trim now…"),
       h("button", { type: "button", class: "danger-quiet", id: "trim-force", onclick: forceTrim }, "Force…")),
@@ -40,15 +41,15 @@ export function start(onChange) {
 
 // refresh asks for the plan again.
 export async function refresh() {
-  const trigger = select.value;
+  const wanted = select.value;
   let plan;
   try {
-    plan = await get("plan", { trigger, limit: shown });
+    plan = await get("plan", { trigger: wanted, limit: shown });
   } catch (e) {
     complain(trouble, e);
     return;
   }
-  if (trigger !== select.value) return;
+  if (wanted !== select.value) return;
   setNodeTime(plan.at);
   fill(trouble);
   setText(sentence, inWords(plan));
@@ -62,19 +63,19 @@ export async function refresh() {
 
 // inWords says what a plan does, and if that is too little, why.
 function inWords(plan) {
-  const kept = Object.entries(plan.kept).filter(([, n]) => n > 0).map(([word, n]) => `${number(n)} ${reason(word)}`).join(", ");
-  const stay = kept ? ` Of the others: ${kept}.` : "";
+  const kept = Object.entries(plan.kept).filter(([, n]) => n > 0).map(([word, n]) => keptBy(word, n)).join(", ");
+  const stay = kept ? ` ${plan.closes === 0 ? "All" : "The others"} stay: ${kept}.` : "";
   const what = plan.closes === 0 ? (plan.target === 0 ? "Nobody would go: there are no more connections that count than low water." : "Nobody would go.")
     : `${count(plan.closes, "peer")} with ${count(plan.freed, "connection")} would go.`;
   const grace = plan.causes?.includes("grace") && plan.grace_ends ? ` The first grace period ends ${until(plan.grace_ends)}.` : "";
-  const short = plan.shortfall ? ` ${count(plan.shortfall, "more connection")} would have to: what stands in the way is ${because(plan.causes)}.${grace}` : "";
+  const short = plan.shortfall ? ` ${count(plan.shortfall, plan.freed ? "more connection" : "connection")} would have to: what stands in the way is ${because(plan.causes)}.${grace}` : "";
   return what + short + stay;
 }
 
 function showFigures(plan) {
   const rows = [["All", plan.total], ["Counted", plan.counted], ["To go", plan.target], ["Would go", plan.freed], ["Protected", plan.protected], ["In grace", plan.in_grace], ["Shortfall", plan.shortfall, plan.shortfall ? "warn" : ""]];
   fill(figures, rows.map(([name, n, tone]) => h("div", { class: `figure ${tone ?? ""}` }, h("dt", null, name), h("dd", null, number(n)))),
-    h("div", { class: "figure" }, h("dt", null, "As of"), h("dd", null, clock(plan.at))));
+    h("div", { class: "figure" }, h("dt", null, "As of"), h("dd", null, timeAt(plan.at))));
 }
 
 function makeRow(peer) {
@@ -88,7 +89,7 @@ function makeRow(peer) {
     setText(why, reason(p.verdict.reason));
     setText(conns, directions(p));
     setText(streams, number(p.streams));
-    setText(since, age(p.age_seconds));
+    setText(since, duration(p.age_seconds));
   };
   return e;
 }
@@ -129,9 +130,9 @@ async function forceTrim() {
   });
 }
 
-async function planFor(trigger) {
+async function planFor(word) {
   try {
-    return await get("plan", { trigger, limit: trigger === "force" ? 1000 : 0 });
+    return await get("plan", { trigger: word, limit: word === "force" ? 1000 : 0 });
   } catch (e) {
     say(trouble, e);
     return null;

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { request, send } from "./api.js";
 import { ask, durationSelect, field, notice } from "./dialogs.js";
-import { count, number, shorten } from "./format.js";
+import { count, number, shortTarget } from "./format.js";
 
 const largest = 32 << 20; // bytes that the node reads
 
@@ -13,19 +13,21 @@ export function addRule() {
   const target = h("input", { id: "rule-target", name: "target", required: true, autocomplete: "off", spellcheck: "false", autofocus: true });
   const seconds = durationSelect("rule-seconds", 0);
   const why = h("input", { id: "rule-reason", name: "reason", autocomplete: "off" });
+  const origin = h("input", { id: "rule-origin", name: "origin", autocomplete: "off" });
   return ask({
     title: "Add a rule",
     content: [
       field("What it does", effect),
       field("Target", target, "192.0.2.0/24, an address, peer NAME, or port 25"),
-      field("How long", seconds), field("Why", why)],
+      field("How long", seconds), field("Why", why),
+      field("Origin", origin, "The list that it belongs to: the next import of that takes it away again. Empty is set by hand.")],
     confirm: "Add",
     async run() {
       if (!target.value.trim()) throw { title: "A rule needs a target.", field: "target" };
-      const rule = { effect: effect.value, target: target.value.trim(), reason: why.value.trim() || undefined };
+      const rule = { effect: effect.value, target: target.value.trim(), reason: why.value.trim() || undefined, origin: origin.value.trim() || undefined };
       if (seconds.value !== "0") rule.for_seconds = Number(seconds.value);
       const made = await send("POST", "rules", { json: rule });
-      notice(`In force: ${made.effect} ${shorten(made.target, 24)}.`);
+      notice(`In force: ${made.effect} ${shortTarget(made.target)}.`);
     },
   });
 }

@@ -1,7 +1,8 @@
 // This file says what a rule does, and until when.
 
 import { h } from "./dom.js";
-import { dateTime, until } from "./format.js";
+import { until } from "./format.js";
+import { calendar } from "./time.js";
 
 // ruleEffect is "deny" or "allow", with a symbol.
 export function ruleEffect(rule) {
@@ -13,5 +14,5 @@ export function ruleEffect(rule) {
 // ruleEnds is when a rule ends, from now on and by the calendar.
 export function ruleEnds(rule) {
   if (!rule.expires) return h("span", { class: "ends" }, "never ends");
-  return h("time", { class: "ends", datetime: rule.expires }, `ends ${until(rule.expires)} `, h("small", null, dateTime(rule.expires)));
+  return h("span", { class: "ends" }, `ends ${until(rule.expires)} `, h("small", null, calendar(rule.expires)));
 }

@@ -4,7 +4,7 @@
 import { $, cell, fill, h, keyed, setText, table } from "./dom.js";
 import { get, request } from "./api.js";
 import { ask, complain, notice, say } from "./dialogs.js";
-import { count, shorten } from "./format.js";
+import { count, shortTarget } from "./format.js";
 import { ruleEffect, ruleEnds } from "./rule-text.js";
 import { addRule, importRules } from "./rule-dialogs.js";
 import { peerLink } from "./peer-link.js";
@@ -120,7 +120,7 @@ async function removeRule(rule) {
     async run() {
       const answer = await (await request("DELETE", "rules", { query: { target: rule.target, effect: rule.effect, origin: rule.origin } })).json();
       const still = answer.denied_by ? ` ${answer.denied_by.target} still denies it.` : "";
-      notice(answer.removed ? `Removed the rule ${rule.effect} ${shorten(rule.target, 24)}.${still}` : "The rule was gone already.", still ? "warn" : "good");
+      notice(answer.removed ? `Removed the rule ${rule.effect} ${shortTarget(rule.target)}.${still}` : "The rule was gone already.", still ? "warn" : "good");
     },
   });
   if (done) changed();

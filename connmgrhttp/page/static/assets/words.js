@@ -43,20 +43,24 @@ export function verdict(peer) {
 export const reason = (word) => verdicts[word]?.[2] ?? plain(word);
 export const planReasons = ["protected", "in_grace", "above_cut", "nothing_to_do", "outbound_floor", "low_score", "hard_limit"];
 
-// triggers is what a plan can be made for, and what the page calls it.
-export const triggers = {
-  manual: "a trim by hand",
-  high_water: "a trim at high water",
-  tick: "a trim in the background",
-  grace_ended: "a trim when a grace period ends",
-  hard_limit: "a trim at the hard limit",
-  force: "a forced trim",
+// triggers is what a plan can be made for, in the words of trigger.
+export const triggers = ["manual", "high_water", "tick", "grace_ended", "hard_limit", "force"];
+
+// trigger is what made the node trim or close, as the command line and the log have it.
+export const trigger = plain;
+
+// kept says of how many peers a plan leaves them alone for a reason.
+const kept = {
+  protected: (n) => `${number(n)} ${is(n)} protected`,
+  in_grace: (n) => `${number(n)} ${is(n)} in grace`,
+  above_cut: (n) => `${number(n)} ${n === 1 ? "ranks" : "rank"} above the cut`,
+  nothing_to_do: (n) => `for ${number(n)} there is nothing to do`,
+  outbound_floor: (n) => `${number(n)} ${is(n)} kept for the outbound floor`,
 };
 
-export const trigger = (word) => ({
-  manual: "by hand", high_water: "high water", tick: "tick", grace_ended: "grace ended", hard_limit: "hard limit",
-  force: "force", newcomer: "newcomer", rule: "rule", report: "report", request: "request",
-})[word] ?? plain(word);
+const is = (n) => (n === 1 ? "is" : "are");
+
+export const keptBy = (word, n) => kept[word]?.(n) ?? `${number(n)}: ${reason(word)}`;
 
 // causes is what keeps a plan from its target.
 const causes = {
@@ -65,21 +69,22 @@ const causes = {
   outbound_floor: "the outbound floor",
 };
 
+// hindered is the same as sentences, and hinders joins those.
+const hindered = {
+  protected: "the others are protected",
+  grace: "the others are in their grace period",
+  outbound_floor: "outbound connections must not become fewer",
+};
+
+export const hinders = (words) => (words?.length ? words.map((w) => hindered[w] ?? plain(w)).join(", or ") : "it is not known why");
+
 // because joins the causes of a shortfall: "protected connections and the outbound floor".
 export const because = (words) => (words ?? []).map((w) => causes[w] ?? plain(w)).join(" and ");
 
-// eventTypes is what can happen: a tone, a name, and what the filter calls it.
+// eventTypes is what can happen, by the words of the API, and its tone.
 export const eventTypes = {
-  connected: ["good", "connected", "connected"],
-  disconnected: ["dim", "gone", "disconnected"],
-  closed: ["bad", "closed", "closed"],
-  trim: ["new", "trim", "trims"],
-  limits: ["new", "limits", "limits"],
-  denied: ["bad", "denied", "denied"],
-  rules: ["safe", "rules", "rules"],
+  connected: "good", disconnected: "dim", closed: "bad", trim: "new", limits: "new", denied: "bad", rules: "safe",
 };
-
-export const eventType = (word) => eventTypes[word] ?? ["dim", plain(word), plain(word)];
 
 // faults is what went wrong, by its name in the status.
 export const faults = {
@@ -91,6 +96,7 @@ export const faults = {
   unknown_disconnects: "disconnects of nobody",
   nil_notifications: "empty notifications",
   late_notifications: "late notifications",
+  events_lost: "events lost",
 };
 
 export { plain };
