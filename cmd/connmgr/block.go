@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/url"
 	"time"
 
 	"github.com/dep2p/connmgr/cmd/internal/client"
@@ -44,12 +45,14 @@ of the node. A block that is there and ends later stays.
 		Args:              oneTarget,
 		ValidArgsFunction: o.completePeer,
 	}
-	cmd.Flags().DurationVar(&lasting, "for", 0, "how long, such as 90m or 24h (default for good)")
+	forFlag(cmd, &lasting)
 	cmd.Flags().StringVar(&reason, "reason", "", "the reason, for people")
+	complete(cmd, "reason", cobra.NoFileCompletions)
+	complete(cmd, "for", cobra.NoFileCompletions)
 	o.flags(cmd)
 	cmd.RunE = o.ask(func(cmd *cobra.Command, c *client.Client, args []string) error {
-		if lasting < 0 {
-			return misused("--for is %v, must not be negative", lasting)
+		if err := checkFor(cmd, lasting); err != nil {
+			return err
 		}
 		target, err := target(cmd.Context(), c, args)
 		if err != nil {
@@ -79,7 +82,7 @@ rule denies it still, that is said.
 		Example: `  connmgr unblock 192.0.2.0/24
   connmgr unblock port 25`,
 		Args:              oneTarget,
-		ValidArgsFunction: o.completePeer,
+		ValidArgsFunction: completeRule(o.connect, func() url.Values { return url.Values{"effect": {"deny"}} }),
 	}
 	o.flags(cmd)
 	cmd.RunE = o.ask(func(cmd *cobra.Command, c *client.Client, args []string) error {
@@ -91,16 +94,25 @@ rule denies it still, that is said.
 		if err != nil {
 			return err
 		}
-		if err := show(o, cmd, answer, writeUnblocked); err != nil {
-			return err
-		}
 		u, err := answer.Document()
 		if err == nil && u.Removed == 0 {
-			err = &notFoundError{fmt.Sprintf("no rule denied %s itself", plainLine(target))}
+			if err = o.showJSON(cmd, answer.Raw()); err == nil {
+				err = notDenied(target, u)
+			}
+			return err
 		}
-		return err
+		return show(o, cmd, answer, writeUnblocked)
 	})
 	return cmd
+}
+
+// notDenied says that there was nothing to take back.
+func notDenied(target string, u *api.Unblocked) error {
+	text := fmt.Sprintf("no rule denied %s itself", plainLine(target))
+	if u.DeniedBy != nil {
+		text += "; it is denied by: " + ruleText(*u.DeniedBy)
+	}
+	return &notFoundError{text}
 }
 
 func writeUnblocked(out io.Writer, u *api.Unblocked) error {
@@ -149,17 +161,17 @@ func newClose() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := show(o, cmd, answer, func(out io.Writer, closed *api.Closed) error {
-			_, err := fmt.Fprintf(out, "%s: closed %s\n", plainText(closed.Peer), count(closed.Connections, "connection"))
-			return err
-		}); err != nil {
-			return err
-		}
 		closed, err := answer.Document()
 		if err == nil && closed.Connections == 0 {
-			err = &notFoundError{fmt.Sprintf("%s was not connected", plainText(peer))}
+			if err = o.showJSON(cmd, answer.Raw()); err == nil {
+				err = &notFoundError{fmt.Sprintf("%s was not connected", plainText(peer))}
+			}
+			return err
 		}
-		return err
+		return show(o, cmd, answer, func(out io.Writer, closed *api.Closed) error {
+			_, err := fmt.Fprintf(out, "%s: closed %s\n", plainText(closed.Peer), count(closed.Connections, "connection"))
+			return err
+		})
 	})
 	return cmd
 }

@@ -90,7 +90,9 @@ func TestAPeerIsClosedOnRequest(t *testing.T) {
 	if n.host.Connected(peerID(3)) {
 		t.Error("the peer is connected still")
 	}
-	n.run("close", peerNamed(3)).fails(5, "was not connected")
+	if r := n.run("close", peerNamed(3)).fails(5); r.stdout != "" || r.stderr != "connmgr: "+peerNamed(3)+" was not connected\n" {
+		t.Errorf("%s says %q and %q, want the error alone", r.line, r.stdout, r.stderr)
+	}
 	n.run("explain", peerNamed(3)).ok("It is not connected.", "on request")
 	if doc := decode[api.Closed](n.run("close", peerNamed(4), "--json")); doc.Connections != 1 {
 		t.Errorf("close --json is %+v, want 1 connection", doc)
@@ -118,7 +120,7 @@ func TestABlockClosesAndHoldsUntilItIsTakenBack(t *testing.T) {
 	n.run("unblock", peerNamed(1)).ok("removed 1 rule\n")
 	n.run("block", "10.0.0.0/8").ok()
 	n.run("unblock", "10.0.0.2/31").ok("removed 1 rule\n", "still denied by: deny 10.0.0.0/8\n")
-	n.run("unblock", "10.0.0.2/31").fails(5, "no rule denied 10.0.0.2/31 itself")
+	n.run("unblock", "10.0.0.2/31").fails(5, "no rule denied 10.0.0.2/31 itself; it is denied by: deny 10.0.0.0/8\n").lacks("removed")
 	doc := decode[api.RuleList](n.run("rules", "list", "--json", "--all"))
 	if doc.Total != 6 {
 		t.Errorf("%d rules are left, want 6: %+v", doc.Total, doc.Rules)
@@ -143,6 +145,8 @@ func TestLimitsChangeTogetherOrNotAtAll(t *testing.T) {
 		"per-prefix      24/0:64:0.5   from an IPv4 /24: 64 connections and 0.5 new ones a second")
 	// What is shown can be given back.
 	n.run("limits", "set", "per-prefix=24/0:64:0.5", "hard=30").ok("hard            30 ").lacks("32/56")
+	n.run("limits", "set", "hard=0").ok("hard            none ")
+	n.run("limits", "set", "hard=30").ok("hard            30 ")
 	n.run("limits", "set", "per-prefix=none").ok("per-prefix      none")
 	if doc := decode[api.Limits](n.run("limits", "set", "low=11", "--json")); doc.LowWater != 11 || *doc.HardLimit != 30 {
 		t.Errorf("limits set --json is %+v, want a low water of 11", doc)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -40,6 +41,11 @@ func TestWordsAreCompleted(t *testing.T) {
 		"events --types trim,clo": {"trim,connected", "trim,disconnected", "trim,closed", "trim,limits", "trim,denied", "trim,rules"},
 		"rules list --effect ":    {"deny", "allow"},
 		"rules ":                  {"add", "check", "export", "import", "list", "remove"},
+		"run --gate-preset ":      {"public", "private-cluster", "none"},
+		"run --log-level ":        {"debug", "info", "warn", "error"},
+		"run --log-format ":       {"text", "json"},
+		"run --listen ":           nil,
+		"config show --api ":      nil,
 		"completion ":             {"bash", "fish", "powershell", "zsh"},
 		"status ":                 nil,
 		"peers --tag ":            nil,
@@ -88,7 +94,7 @@ func TestPeersAreCompletedFromTheNode(t *testing.T) {
 		all = append(all, peerNamed(i))
 	}
 	slices.Sort(all)
-	for _, command := range []string{"explain", "protect", "unprotect", "tag", "untag", "close", "block", "unblock", "rules add", "watch --peer", "events --peer"} {
+	for _, command := range []string{"explain", "protect", "unprotect", "tag", "untag", "close", "block", "rules add", "watch --peer", "events --peer"} {
 		words := append(strings.Fields(command), "--api", n.api)
 		if rest, ok := strings.CutSuffix(command, " --peer"); ok {
 			words = []string{rest, "--api", n.api, "--peer"}
@@ -109,6 +115,45 @@ func TestPeersAreCompletedFromTheNode(t *testing.T) {
 	}
 	if got, _ := completions(t, "explain", "--api", n.api, peerNamed(1), ""); len(got) > 0 {
 		t.Errorf("behind a peer it offers %q, want nothing", got)
+	}
+}
+
+func TestTargetsAndOriginsOfRulesAreCompletedFromTheNode(t *testing.T) {
+	n := smallTown(t)
+	n.run("block", "192.0.2.0/24", "--reason", "scans").ok()
+	n.run("block", peerNamed(2)).ok()
+	n.run("block", "port", "25").ok()
+	n.run("rules", "add", "192.0.2.7", "--allow", "--origin", "friends").ok()
+	for _, c := range []struct {
+		words []string
+		want  []string
+	}{
+		{[]string{"unblock", ""}, []string{peerNamed(2), "192.0.2.0/24", "port"}},
+		{[]string{"unblock", "192"}, []string{"192.0.2.0/24"}},
+		{[]string{"unblock", "port", ""}, []string{"25"}},
+		{[]string{"unblock", "192.0.2.1", ""}, nil},
+		{[]string{"rules", "remove", ""}, []string{peerNamed(2), "192.0.2.0/24", "port"}},
+		{[]string{"rules", "remove", "--allow", ""}, []string{"192.0.2.7"}},
+		{[]string{"rules", "list", "--origin", ""}, []string{"friends"}},
+		{[]string{"rules", "import", "--origin", "fr"}, []string{"friends"}},
+	} {
+		words := append([]string{}, c.words[:len(c.words)-1]...)
+		flag := ""
+		if last := words[len(words)-1]; last == "--origin" {
+			words, flag = words[:len(words)-1], last
+		}
+		words = append(words, "--api", n.api)
+		if flag != "" {
+			words = append(words, flag)
+		}
+		if got, r := completions(t, append(words, c.words[len(c.words)-1])...); !slices.Equal(got, c.want) {
+			t.Errorf("%s offers %q, want %q", r.line, got, c.want)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "rules.db")
+	runCommand(t, "rules", "add", "--db", file, "198.51.100.1", "--origin", "mine").ok()
+	if got, r := completions(t, "rules", "remove", "--db", file, ""); !slices.Equal(got, []string{"198.51.100.1"}) {
+		t.Errorf("%s offers %q, want what is in the file", r.line, got)
 	}
 }
 

@@ -39,7 +39,7 @@ Nothing leaves this machine. The exit status is 1 if a promise was broken.`,
 	f.IntVar(&opts.Peers, "peers", opts.Peers, "number of nodes that connect")
 	f.IntVar(&opts.Low, "low", opts.Low, "low water, in connections (default a third of the peers)")
 	f.IntVar(&opts.High, "high", opts.High, "high water, in connections (default two thirds of the peers)")
-	f.DurationVar(&opts.Grace, "grace", opts.Grace, "how long a new peer is left alone")
+	durationFlag(f, &opts.Grace, "grace", opts.Grace, "how long a new peer is left alone")
 	f.Uint64Var(&opts.Seed, "seed", opts.Seed, "decides identities and who plays which role")
 	f.StringVar(&opts.Transport, "transport", opts.Transport, "tcp, quic or both")
 	f.BoolVar(&opts.JSON, "json", false, "write one JSON report instead of text")

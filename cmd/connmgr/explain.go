@@ -68,6 +68,7 @@ func writeExplanation(out io.Writer, p *api.PeerDetail) error {
 		fmt.Fprintln(out, plainLine(sentence))
 	}
 	writeScore(out, p)
+	writeStanding(out, p)
 	if p.Connected && p.Since != nil {
 		fmt.Fprintf(out, "\nCONNECTED for %s, since %s\n", age(seconds(p.AgeSeconds)), moment(*p.Since))
 	}
@@ -109,10 +110,20 @@ func timesText(n int) string {
 	return fmt.Sprintf("%d times", n)
 }
 
-// writeScore breaks a score down, if it is made of anything.
+// writeScore breaks a score down, if it is made of anything. Of a peer that has gone that
+// is what it would come back with.
 func writeScore(out io.Writer, p *api.PeerDetail) {
-	if len(p.Tags) > 0 || p.OutboundBonus != 0 || p.ActiveBonus != 0 {
+	made := p.OutboundBonus != 0 || p.ActiveBonus != 0
+	for _, value := range p.Tags {
+		made = made || value != 0
+	}
+	switch {
+	case made && !p.Connected:
+		fmt.Fprintf(out, "\nSCORE %d, should it come back\n", p.Score)
+	case made || p.Connected && len(p.Tags) > 0:
 		fmt.Fprintf(out, "\nSCORE %d\n", p.Score)
+	default:
+		return
 	}
 	t := indentedTable(out, "  ")
 	for _, tag := range slices.SortedFunc(maps.Keys(p.Tags), func(a, b string) int {
@@ -127,6 +138,10 @@ func writeScore(out io.Writer, p *api.PeerDetail) {
 		t.row(strconv.Itoa(p.ActiveBonus), "for open streams")
 	}
 	_ = t.flush() // to a buffer
+}
+
+// writeStanding says what sets a peer apart, connected or not.
+func writeStanding(out io.Writer, p *api.PeerDetail) {
 	if len(p.Protections) > 0 {
 		var tags []string
 		for _, tag := range p.Protections {

@@ -23,7 +23,7 @@ func newLimits() *cobra.Command {
 connections that others open. "connmgr limits set" changes them.`,
 		Example: `  connmgr limits
   connmgr limits --json | jq .gate`,
-		Args: cobra.NoArgs,
+		Args: knownCommand,
 	}
 	o.flags(cmd)
 	cmd.RunE = o.ask(func(cmd *cobra.Command, c *client.Client, _ []string) error {
@@ -33,6 +33,7 @@ connections that others open. "connmgr limits set" changes them.`,
 		}
 		return show(o, cmd, answer, writeLimits)
 	})
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.AddCommand(newLimitsSet())
 	return cmd
 }
@@ -45,9 +46,9 @@ func newLimitsSet() *cobra.Command {
 		Long: `Changes limits at once and together: if one of them cannot be, none is changed. They hold
 until the node is restarted or reads its configuration anew.
 
-  low             where a trim stops, in connections
-  high            above which one starts
-  hard            what inbound connections never exceed, or "none"
+  low             where a trim stops, in connections, 1 or more
+  high            above which one starts, 1 or more
+  hard            what inbound connections never exceed; 0, or "none", is no limit
   floor           the outbound connections below which trims do not go
   max-inbound     inbound connections; 0 is no limit
   max-per-peer    connections with one peer; 0 is no limit
@@ -107,11 +108,11 @@ func limitsPatch(args []string) (map[string]any, error) {
 		var err error
 		switch name = strings.ReplaceAll(name, "_", "-"); name {
 		case "low", "low-water":
-			err = setNumber(set, patch, "low_water", name, value)
+			err = setWater(set, patch, "low_water", name, value)
 		case "high", "high-water":
-			err = setNumber(set, patch, "high_water", name, value)
+			err = setWater(set, patch, "high_water", name, value)
 		case "hard", "hard-limit":
-			if value == "none" {
+			if n, bad := strconv.Atoi(value); value == "none" || bad == nil && n == 0 { // as in the file
 				err = set(patch, "hard_limit", name, nil)
 			} else {
 				err = setNumber(set, patch, "hard_limit", name, value)
@@ -153,10 +154,18 @@ func limitsPatch(args []string) (map[string]any, error) {
 	return patch, nil
 }
 
+// setWater is setNumber for a watermark, which cannot be 0.
+func setWater(set func(map[string]any, string, string, any) error, doc map[string]any, field, name, value string) error {
+	if n, err := strconv.Atoi(value); err != nil || n < 1 {
+		return misused("%s is %q, want a number of connections, 1 or more", name, value)
+	}
+	return setNumber(set, doc, field, name, value)
+}
+
 func setNumber(set func(map[string]any, string, string, any) error, doc map[string]any, field, name, value string) error {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 0 {
-		return misused("%s is %q, want a number of connections", name, value)
+		return misused("%s is %q, want a number of connections, 0 or more", name, value)
 	}
 	return set(doc, field, name, n)
 }

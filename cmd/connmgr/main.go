@@ -26,7 +26,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	return conclude(ctx, root.ExecuteContext(ctx), stderr, func() string { return called(root, args) })
+}
+
+// conclude says on standard error what went wrong, if anything did, and returns the exit
+// status. help is the command whose help helps.
+func conclude(ctx context.Context, err error, stderr io.Writer, help func() string) int {
 	var failure *failure
 	switch {
 	case err == nil:
@@ -40,7 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return exitStatus(err)
 	default: // everything else comes from reading the command line
-		fmt.Fprintf(stderr, "connmgr: %v (see '%s --help')\n", err, called(root, args))
+		fmt.Fprintf(stderr, "connmgr: %v (see '%s --help')\n", err, help())
 		return command.Usage
 	}
 }
@@ -59,19 +64,35 @@ func called(root *cobra.Command, args []string) string {
 	return root.CommandPath()
 }
 
+// knownCommand is the error about a command that there is none of, with what may have been
+// meant.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+	if names := cmd.SuggestionsFor(args[0]); len(names) > 0 {
+		text += "; did you mean " + strings.Join(names, " or ") + "?"
+	}
+	return errors.New(text)
+}
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "connmgr",
 		Short:         "Connection manager for peer-to-peer nodes",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Version:       thisBuild().String(),
+		Args:          knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
 	}
 	root.AddCommand(newDemo(), newRules(), newRun(), newConfig())
 	root.AddCommand(newOnline()...)
-	root.AddCommand(newExitCodes())
+	root.AddCommand(newVersion(), newExitCodes())
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SuggestionsMinimumDistance = 2
 	return root
 }

@@ -20,7 +20,7 @@ import (
 // command with [exec.Command]: it is in the path.
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"connmgr": main})
+	testscript.Main(m, map[string]func(){"connmgr": main, "never-ending": neverEnding})
 }
 
 func TestScripts(t *testing.T) {
@@ -189,15 +189,19 @@ var errBrokenPipe = errors.New("nobody reads this")
 func (brokenPipe) Write([]byte) (int, error) { return 0, errBrokenPipe }
 
 func TestFailureThatIsNotTheCommandLinesFaultExitsWithStatus1(t *testing.T) {
+	t.Parallel()
 	for _, format := range []string{"--json=true", "--json=false"} {
-		var stderr bytes.Buffer
-		status := run(t.Context(), []string{"demo", "--peers", "1", "--grace", "0", format}, brokenPipe{}, &stderr)
-		if status != 1 {
-			t.Errorf("%s: exit status is %d when the report cannot be written, want 1", format, status)
-		}
-		if want := "connmgr: " + errBrokenPipe.Error() + "\n"; stderr.String() != want {
-			t.Errorf("%s: stderr is %q, want %q and no word about the command line", format, stderr.String(), want)
-		}
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			var stderr bytes.Buffer
+			status := run(t.Context(), []string{"demo", "--peers", "1", "--grace", "0", format}, brokenPipe{}, &stderr)
+			if status != 1 {
+				t.Errorf("exit status is %d when the report cannot be written, want 1", status)
+			}
+			if want := "connmgr: " + errBrokenPipe.Error() + "\n"; stderr.String() != want {
+				t.Errorf("stderr is %q, want %q and no word about the command line", stderr.String(), want)
+			}
+		})
 	}
 }
 

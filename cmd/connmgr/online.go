@@ -11,6 +11,7 @@ import (
 
 	"github.com/dep2p/connmgr/cmd/internal/client"
 	"github.com/dep2p/connmgr/cmd/internal/command"
+	"github.com/dep2p/connmgr/cmd/internal/config"
 	"github.com/spf13/cobra"
 )
 
@@ -45,7 +46,7 @@ func (o *online) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.api, "api", "", fmt.Sprintf("where the node's API is: host:port, a URL, or unix:PATH (default $%s, or %s)", envAPI, client.DefaultAddress))
 	f.StringVar(&o.tokenFile, "token-file", "", fmt.Sprintf("the file with the API's token (default $%s, the token itself)", envToken))
-	f.DurationVar(&o.timeout, "timeout", client.DefaultTimeout, "how long an answer may take")
+	durationFlag(f, &o.timeout, "timeout", client.DefaultTimeout, "how long an answer may take")
 	f.BoolVar(&o.json, "json", false, "write the API's own document, in JSON")
 	_ = cmd.MarkFlagFilename("token-file")
 	complete(cmd, "api", cobra.NoFileCompletions)
@@ -78,26 +79,14 @@ func (o *online) connect(cmd *cobra.Command) (*client.Client, error) {
 	return c, nil
 }
 
-// maxToken bounds the file with a token, in bytes.
-const maxToken = 4 << 10
-
 // token returns the token; "" is none.
 func (o *online) token() (string, error) {
 	if o.tokenFile == "" {
 		return os.Getenv(envToken), nil
 	}
-	file, err := os.Open(o.tokenFile)
+	token, err := config.ReadToken(o.tokenFile)
 	if err != nil {
-		return "", failed(fmt.Errorf("--token-file: %w", err))
-	}
-	defer file.Close()
-	raw, err := io.ReadAll(io.LimitReader(file, maxToken+1))
-	if err != nil {
-		return "", failed(fmt.Errorf("--token-file: %w", err))
-	}
-	token := strings.TrimSpace(string(raw))
-	if token == "" || len(raw) > maxToken {
-		return "", failed(fmt.Errorf("--token-file: %s has %d bytes, want one line with a token in it", o.tokenFile, len(raw)))
+		return "", failed(fmt.Errorf("--token-file %s: %w", o.tokenFile, err))
 	}
 	return token, nil
 }
@@ -151,14 +140,27 @@ func show[T any](o *online, cmd *cobra.Command, answer client.Answer[T], text fu
 	return buffered(out, func(w io.Writer) error { return text(w, doc) })
 }
 
-// showOwn is show for a document that no node has written.
-func showOwn[T any](o *online, cmd *cobra.Command, doc *T, text func(out io.Writer, doc *T) error) error {
-	if !o.json {
-		return buffered(cmd.OutOrStdout(), func(w io.Writer) error { return text(w, doc) })
+// jsonFlag adds --json to a command that asks no node.
+func jsonFlag(cmd *cobra.Command, asJSON *bool) {
+	cmd.Flags().BoolVar(asJSON, "json", false, "write JSON")
+}
+
+// writeOwn writes a document that no node has written: as JSON, or as text does.
+func writeOwn(cmd *cobra.Command, asJSON bool, doc any, text func(io.Writer) error) error {
+	if !asJSON {
+		return buffered(cmd.OutOrStdout(), text)
 	}
 	raw, err := json.Marshal(doc)
 	if err != nil {
 		return err
+	}
+	return writeJSON(cmd.OutOrStdout(), raw)
+}
+
+// showJSON writes an answer if it was asked for as it came.
+func (o *online) showJSON(cmd *cobra.Command, raw json.RawMessage) error {
+	if !o.json {
+		return nil
 	}
 	return writeJSON(cmd.OutOrStdout(), raw)
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/creack/pty"
 	"github.com/dep2p/connmgr/connmgrhttp"
@@ -116,5 +117,23 @@ func TestAListOnATerminalHasNothingThatItObeys(t *testing.T) {
 	}
 	if r := n.run("rules", "export").ok(); !strings.Contains(r.stdout, "\x1b[31mred") {
 		t.Errorf("elsewhere the list is %q, want it as the node wrote it", r.stdout)
+	}
+}
+
+func TestEventsFitATerminalUnlessAskedOtherwise(t *testing.T) {
+	n := smallTown(t)
+	for _, command := range []string{"events", "watch --since 0 --count 3"} {
+		screen, status := n.terminalRun(60, "", strings.Fields(command)...)
+		if status != 0 || !strings.Contains(screen, shortPeer(peerNamed(1))) || strings.Contains(screen, peerNamed(1)) {
+			t.Errorf("%s: exit status %d, want short IDs on a terminal of 60 columns:\n%s", command, status, screen)
+		}
+		for line := range strings.Lines(screen) {
+			if got := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); got > 60 {
+				t.Errorf("%s: a line has %d columns, want at most 60: %s", command, got, line)
+			}
+		}
+		if screen, _ := n.terminalRun(60, "", append(strings.Fields(command), "--full")...); !strings.Contains(screen, peerNamed(1)) {
+			t.Errorf("%s --full: want whole IDs:\n%s", command, screen)
+		}
 	}
 }

@@ -53,10 +53,10 @@ func TestEveryCommandSaysWhenNoNodeAnswers(t *testing.T) {
 func TestEveryCommandIsRefusedWithoutTheToken(t *testing.T) {
 	n := startNode(t, connmgrhttp.Config{Token: "the-right-token"})
 	for _, args := range questions {
-		n.run(args...).fails(4, "the node at "+n.api+" refuses", "--token-file or CONNMGR_API_TOKEN gives the token")
+		n.run(args...).fails(4, "the node at "+n.api+" needs a token: --token-file or CONNMGR_API_TOKEN gives it\n")
 	}
 	t.Setenv(envToken, "a-wrong-one")
-	n.run("status").fails(4, "refuses")
+	n.run("status").fails(4, "the node at "+n.api+" refuses the token: ")
 	t.Setenv(envToken, "the-right-token")
 	n.run("status").ok("connections")
 
@@ -76,9 +76,19 @@ func writeTestFile(t *testing.T, name, text string) {
 func TestATokenFileThatHasNoneIsAnError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	runCommand(t, "status", "--token-file", file).fails(1, "--token-file", "no such file")
-	for _, text := range []string{"", "\n", strings.Repeat("x", maxToken+1)} {
+	for _, text := range []string{"", "\n"} {
 		writeTestFile(t, file, text)
-		runCommand(t, "status", "--token-file", file).fails(1, "--token-file", "want one line with a token in it")
+		runCommand(t, "status", "--token-file", file).fails(1, "--token-file "+file+": it is empty, want a token")
+	}
+	writeTestFile(t, file, strings.Repeat("x", 5000))
+	runCommand(t, "status", "--token-file", file).fails(1, "--token-file "+file+": has 5000 bytes, want 4096 at most")
+	writeTestFile(t, file, "the-right-token")
+	if err := os.Chmod(file, 0o604); err != nil {
+		t.Fatal(err)
+	}
+	runCommand(t, "status", "--token-file", file).fails(1, "everybody can read it (mode 0604), want 0600 or 0640")
+	if err := os.Chmod(file, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	writeTestFile(t, file, "two\nlines")
 	r := runCommand(t, "status", "--token-file", file).fails(2, "no token")
@@ -123,7 +133,7 @@ func TestANodeThatDoesNotGoByTheNameRefuses(t *testing.T) {
 	if r.status == 3 && strings.Contains(r.stderr, "no such host") {
 		t.Skip("node.localhost does not resolve here")
 	}
-	r.fails(4, "refuses", "node.localhost")
+	r.fails(4, "refuses", "node.localhost", "api.hosts")
 }
 
 func TestACommandLineThatIsWrongAsksNobody(t *testing.T) {
@@ -167,11 +177,18 @@ func TestACommandLineThatIsWrongAsksNobody(t *testing.T) {
 		"block port 65536":                    "want a port from 0 to 65535",
 		"block port":                          "want a port from 0 to 65535",
 		"block a b":                           "want an address, a CIDR, a peer ID",
+		"block 10.0.0.1 --for 0":              "leave --for out for good",
+		"block 10.0.0.1 --for 7d":             "want a duration such as 24h or 90m",
+		"status --timeout 7":                  "want a duration such as 24h or 90m",
+		"rules import --for 0s x.txt":         "leave --for out for good",
 		"block 10.0.0.1 --for -1h":            "--for is -1h0m0s, must not be negative",
 		"limits now":                          `unknown command "now"`,
 		"limits set":                          "no limit given",
 		"limits set low":                      `"low" is no NAME=VALUE`,
-		"limits set low=-1":                   `low is "-1", want a number of connections`,
+		"limits set low=-1":                   `low is "-1", want a number of connections, 1 or more`,
+		"limits set low=0":                    `low is "0", want a number of connections, 1 or more`,
+		"limits set high=0":                   `high is "0", want a number of connections, 1 or more`,
+		"limits set hard=-1":                  `hard is "-1", want a number of connections, 0 or more`,
 		"limits set low=1 low_water=2":        "low-water is given twice",
 		"limits set water=1":                  `there is no limit "water", want one of low, high`,
 		"limits set exempt-private=maybe":     "want true or false",

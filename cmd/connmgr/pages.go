@@ -46,3 +46,13 @@ func (p *paging) note(stderr io.Writer, shown, matched int, things string) {
 		fmt.Fprintf(stderr, "connmgr: %d of %d %s; --all shows all\n", shown, matched, things)
 	}
 }
+
+// noteNone says on standard error why there is no table: there is nothing at all, or
+// nothing that the flags ask for.
+func noteNone(stderr io.Writer, total int, nothing, others string) {
+	if total == 0 {
+		fmt.Fprintf(stderr, "connmgr: %s\n", nothing)
+		return
+	}
+	fmt.Fprintf(stderr, "connmgr: %s\n", others)
+}

@@ -90,19 +90,31 @@ where there is no terminal.`,
 		if err != nil {
 			return err
 		}
-		return show(o, cmd, answer, func(out io.Writer, list *api.PeerList) error {
-			if len(list.Peers) == 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "connmgr: no peer is like that; %s connected\n", isAre(list.Total, "peer", "peers"))
-				return nil
-			}
-			if err := writePeers(out, list.Peers, room(cmd.OutOrStdout(), f.full)); err != nil {
-				return err
-			}
-			f.note(cmd.ErrOrStderr(), len(list.Peers), list.Matched, "peers")
-			return nil
-		})
+		return f.show(o, cmd, answer)
 	})
 	return cmd
+}
+
+// show writes a list, and then on standard error what is not in it.
+func (f *peerFilter) show(o *online, cmd *cobra.Command, answer client.Answer[api.PeerList]) error {
+	err := show(o, cmd, answer, func(out io.Writer, list *api.PeerList) error {
+		if len(list.Peers) == 0 {
+			return nil
+		}
+		return writePeers(out, list.Peers, room(cmd.OutOrStdout(), f.full))
+	})
+	if err != nil || o.json {
+		return err
+	}
+	list, err := answer.Document()
+	if err != nil {
+		return err
+	}
+	if len(list.Peers) == 0 {
+		noteNone(cmd.ErrOrStderr(), list.Total, "nobody is connected", fmt.Sprintf("no peer is like that; %s connected", isAre(list.Total, "peer", "peers")))
+	}
+	f.note(cmd.ErrOrStderr(), len(list.Peers), list.Matched, "peers")
+	return nil
 }
 
 func (f *peerFilter) flags(cmd *cobra.Command) {

@@ -120,6 +120,16 @@ func TestAListThatGoesOnSaysSo(t *testing.T) {
 	}
 }
 
+func TestAListOfNobodyHasNoTable(t *testing.T) {
+	n := startNode(t, connmgrhttp.Config{})
+	if r := n.run("peers").ok(); r.stdout != "" || r.stderr != "connmgr: nobody is connected\n" {
+		t.Errorf("peers of nobody are %q, and %q; want a word in place of a table", r.stdout, r.stderr)
+	}
+	if doc := decode[api.PeerList](n.run("peers", "--json")); doc.Peers == nil || doc.Total != 0 {
+		t.Errorf("with --json it is %+v, want an empty list", doc)
+	}
+}
+
 func TestAllPeersAreMoreThanAPage(t *testing.T) {
 	n := startNode(t, connmgrhttp.Config{})
 	n.run("limits", "set", "low=2000", "high=2000", "hard=none").ok()
@@ -221,7 +231,7 @@ func TestAPeerIsExplained(t *testing.T) {
 	n.run("explain", peerNamed(6), "--trigger", "force").ok("A forced trim would close it as number 1 of 4")
 
 	n.run("trim").ok()
-	n.run("explain", peerNamed(1)).ok("It is not connected.", "\nHISTORY\n", "closed as number 1 of a manual trim").lacks("CONNECTED", "DIRECTION")
+	n.run("explain", peerNamed(1)).ok("It is not connected.", "\nHISTORY\n", "closed as number 1 of a ").lacks("CONNECTED", "DIRECTION")
 	n.run("block", "10.0.0.0/8", "--reason", "scans").ok()
 	if doc := decode[api.PeerDetail](n.run("explain", peerNamed(1), "--json")); doc.Connected || len(doc.Why) == 0 {
 		t.Errorf("explain --json is %+v, want who is not connected any more, and why", doc)
@@ -241,10 +251,13 @@ func TestWhatStandsInATableCanBeCopiedToTheNextCommand(t *testing.T) {
 		n.run("explain", text).ok(whole + "\n")
 	}
 	// A part in the middle could be anybody's.
-	n.run("explain", whole[20:30]).fails(5, "no connected peer", whole[20:30])
-	n.run("explain", "zzzzzzzz").fails(5, `no connected peer at `+n.api+` has an ID like "zzzzzzzz"`, "must be named in full")
+	n.run("explain", whole[20:30]).fails(5, "no peer that is or lately was connected", whole[20:30])
+	n.run("explain", "zzzzzzzz").fails(5, `no peer that is or lately was connected to `+n.api+` has an ID like "zzzzzzzz"`, "must be named in full")
 
-	r := n.run("close", "12D3KooW").fails(1, `"12D3KooW" is 6 peers; say more of the one that is meant:`)
+	r := n.run("close", "12D3KooW").fails(1)
+	if want := "connmgr: \"12D3KooW\" is 6 peers; say more of the one that is meant\n"; !strings.HasSuffix(r.stderr, want) {
+		t.Errorf("stderr is\n%s\nwant its last line to say %s", r.stderr, want)
+	}
 	for i := 1; i <= 6; i++ {
 		if !strings.Contains(r.stderr, "connmgr:   "+peerNamed(i)+"\n") {
 			t.Errorf("stderr is\n%s\nwant the candidate %s in it", r.stderr, peerNamed(i))
@@ -253,6 +266,26 @@ func TestWhatStandsInATableCanBeCopiedToTheNextCommand(t *testing.T) {
 	if n.host.Len() != 6 {
 		t.Errorf("%d connections are left, want 6: who is meant is not clear", n.host.Len())
 	}
+}
+
+func TestOfManyCandidatesSomeAreNamed(t *testing.T) {
+	n := startNode(t, connmgrhttp.Config{})
+	for i := range 16 {
+		n.connect(i)
+	}
+	if r := n.run("close", "12D3KooW").fails(1, "connmgr:   and 6 more\nconnmgr: \"12D3KooW\" is 16 peers"); strings.Count(r.stderr, "\n") != 12 {
+		t.Errorf("stderr has the lines\n%s\nwant ten candidates, how many more, and what is wrong", r.stderr)
+	}
+}
+
+func TestAPeerThatHasGoneCanBeNamedByAPartOfItsName(t *testing.T) {
+	n := smallTown(t)
+	n.host.Disconnect(peerID(2))
+	whole := peerNamed(2)
+	n.run("explain", shortPeer(whole)).ok(whole+"\n", "It is not connected.", "\nSCORE 2, should it come back\n  2  tag number\n")
+	n.m.TagPeer(peerID(2), "number", 0)
+	n.run("explain", shortPeer(whole)).ok(whole+"\n").lacks("SCORE", "tag number")
+	n.run("block", whole[44:]).ok("deny peer " + whole)
 }
 
 func TestAShortNameIsNeverTakenForAnother(t *testing.T) {
@@ -267,7 +300,7 @@ func TestAShortNameIsNeverTakenForAnother(t *testing.T) {
 	}
 	n.run("protect", "node-1").ok("node-1 is protected under operator")
 	n.run("close", "node-1…").ok("node-10: closed 1 connection\n")
-	n.run("explain", "…de-1").fails(5, "no connected peer") // node-1 is known, but not connected
+	n.run("explain", "…de-1").fails(5, "no peer that is or lately was connected") // node-1 is known, but has never been
 }
 
 func TestWhatStrangersWriteDoesNotReachTheTerminal(t *testing.T) {

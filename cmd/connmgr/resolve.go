@@ -19,8 +19,9 @@ import (
 // This file says which peer, or which target of a rule, somebody means: what stands in a
 // table can be copied to the next command.
 
-const peerHelp = `PEER is a peer ID, or of a connected peer the beginning or the end of its ID if no other
-connected peer's is like it, with or without the "…" of the tables ("..." will do).`
+const peerHelp = `PEER is a peer ID, or of a peer that is or lately was connected the beginning or the end
+of its ID if no other's is like it, with or without the "…" of the tables ("..." will do).
+Connected peers come before those who have gone.`
 
 const (
 	ellipsis = "…"
@@ -28,7 +29,7 @@ const (
 	// the finger does not happen to name somebody.
 	leastAbbreviation = 4
 	shortLength       = 8  // of an ID in a table on a narrow terminal
-	maxCandidates     = 20 // that are listed
+	maxCandidates     = 10 // that are listed
 )
 
 // shortPeer is the name of a peer for a narrow table: its end, for the beginnings of most
@@ -78,11 +79,14 @@ func findPeer(ctx context.Context, c *client.Client, text string) (string, error
 	if text == "" {
 		return "", misused("PEER is empty")
 	}
-	if a, ok := abbreviated(text); ok {
+	if a, ok := abbreviated(text); ok && !c.IsLocal() {
 		return findAbbreviated(ctx, c, text, a)
 	}
 	if _, err := connmgrlibp2p.ListFormat().ParsePeer(text); err == nil {
 		return text, nil
+	}
+	if c.IsLocal() {
+		return "", misused("PEER is %q, want a peer ID in full: a rule file knows nobody who is connected", text)
 	}
 	// It is no libp2p node's name, but the node may have names of its own. If it can be a
 	// name there it is one, be the peer known or not: a guess could close somebody else.
@@ -100,36 +104,73 @@ func findAbbreviated(ctx context.Context, c *client.Client, text string, a abbre
 	if utf8.RuneCountInString(a.longest()) < leastAbbreviation {
 		return "", misused("PEER is %q: at least %d characters of a peer ID are needed", text, leastAbbreviation)
 	}
-	var found []string
+	found, err := connectedLike(ctx, c, a)
+	if err == nil && len(found) == 0 {
+		found, err = recentlyLike(ctx, c, a)
+	}
+	switch {
+	case err != nil:
+		return "", err
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) == 0:
+		return "", &notFoundError{fmt.Sprintf("no peer that is or lately was connected to %s has an ID like %q; another one must be named in full", c.Address(), text)}
+	}
+	return "", ambiguous(text, found)
+}
+
+// connectedLike returns the connected peers with such a name.
+func connectedLike(ctx context.Context, c *client.Client, a abbreviation) (found []string, err error) {
 	answer, err := c.Peers(ctx, url.Values{"q": {a.longest()}}, 0, -1)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	list, err := answer.Document()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, p := range list.Peers {
 		if a.fits(p.Peer) {
 			found = append(found, p.Peer)
 		}
 	}
-	switch {
-	case len(found) == 1:
-		return found[0], nil
-	case len(found) == 0:
-		return "", &notFoundError{fmt.Sprintf("no connected peer at %s has an ID like %q; one that is not connected must be named in full", c.Address(), text)}
+	return found, nil
+}
+
+// mostRecent is in how many of the latest events a peer is looked for: as many as the API
+// gives out.
+const mostRecent = 1000
+
+// recentlyLike returns the peers with such a name to whom something has happened lately,
+// connected or not.
+func recentlyLike(ctx context.Context, c *client.Client, a abbreviation) (found []string, err error) {
+	answer, err := c.RecentEvents(ctx, nil, "", mostRecent)
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(found)
-	lines := []string{fmt.Sprintf("%q is %d peers; say more of the one that is meant:", text, len(found))}
-	for i, name := range found {
-		if i == maxCandidates {
-			lines = append(lines, fmt.Sprintf("  and %d more", len(found)-i))
-			break
+	events, err := client.Events(answer)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range events {
+		if e.Peer != "" && a.fits(e.Peer) && !slices.Contains(found, e.Peer) {
+			found = append(found, e.Peer)
 		}
+	}
+	return found, nil
+}
+
+// ambiguous says who could be meant, and in the last line what is wrong.
+func ambiguous(text string, found []string) error {
+	slices.Sort(found)
+	var lines []string
+	for _, name := range found[:min(len(found), maxCandidates)] {
 		lines = append(lines, "  "+plainLine(name))
 	}
-	return "", errors.New(strings.Join(lines, "\n"))
+	if more := len(found) - len(lines); more > 0 {
+		lines = append(lines, fmt.Sprintf("  and %d more", more))
+	}
+	return errors.New(strings.Join(append(lines, fmt.Sprintf("%q is %d peers; say more of the one that is meant", text, len(found))), "\n"))
 }
 
 // target reads the target of a rule from the arguments of a command, such as "port 25"

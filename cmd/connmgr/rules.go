@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/dep2p/connmgr"
@@ -27,37 +26,12 @@ process at a time can have it open.
 
 A list has one rule a line: a CIDR, an address, a range, a peer ID, or "port 25", with
 comments behind # or ;. Published block lists and netset files read as they are.`,
-		Args: cobra.NoArgs,
+		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.AddCommand(newRulesList(), newRulesAdd(), newRulesRemove(), newRulesImport(), newRulesExport(), newRulesCheck())
 	return cmd
-}
-
-// rulesAt is the flags that say where the rules are: at a node, or in a file.
-type rulesAt struct {
-	online
-	db string
-}
-
-func (r *rulesAt) flags(cmd *cobra.Command) {
-	r.online.flags(cmd)
-	cmd.Flags().StringVar(&r.db, "db", "", "a rule file, in place of a running node")
-	_ = cmd.MarkFlagFilename("db")
-	for _, other := range []string{"api", "token-file", "timeout"} {
-		cmd.MarkFlagsMutuallyExclusive("db", other)
-	}
-}
-
-// do makes a RunE of two functions that do the same, at a node and in a file.
-func (r *rulesAt) do(node func(*cobra.Command, *client.Client, []string) error, file func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
-	ask := r.ask(node)
-	return func(cmd *cobra.Command, args []string) error {
-		if !cmd.Flags().Changed("db") {
-			return ask(cmd, args)
-		}
-		return judged(file(cmd, args))
-	}
 }
 
 // ruleFilter is the flags of "rules list".
@@ -73,8 +47,7 @@ func newRulesList() *cobra.Command {
 		Use:   "list",
 		Short: "Show rules",
 		Long: `Shows rules: those about peers first, then those about addresses, in the order of the
-addresses, then those about ports. ENDS is in UTC. Rules that have ended are shown only
-where they are still in a rule file.`,
+addresses, then those about ports. ENDS is in UTC. Rules that have ended are left out.`,
 		Example: `  connmgr rules list
   connmgr rules list --search scans --effect deny
   connmgr rules list --origin "ban ladder" --all --json | jq -r '.rules[].target'
@@ -87,19 +60,12 @@ where they are still in a rule file.`,
 	flags.StringVar(&f.target, "target", "", "only rules with exactly this target")
 	flags.StringVarP(&f.search, "search", "q", "", "only rules with this in their target, reason or origin")
 	complete(cmd, "effect", words("deny", "allow"))
-	for _, name := range []string{"origin", "target", "search"} {
-		complete(cmd, name, cobra.NoFileCompletions)
-	}
+	complete(cmd, "origin", r.completeOrigin)
+	complete(cmd, "target", completeRule(r.connectAny, func() url.Values { return url.Values{} }))
+	complete(cmd, "search", cobra.NoFileCompletions)
 	f.flags(cmd)
 	r.flags(cmd)
-	write := func(cmd *cobra.Command, out io.Writer, list *api.RuleList) error {
-		if err := writeRules(out, "", list.Rules); err != nil {
-			return err
-		}
-		f.note(cmd.ErrOrStderr(), len(list.Rules), list.Matched, "rules")
-		return nil
-	}
-	node := func(cmd *cobra.Command, c *client.Client, _ []string) error {
+	cmd.RunE = r.ask(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		if err := f.check(cmd); err != nil {
 			return err
 		}
@@ -111,20 +77,31 @@ where they are still in a rule file.`,
 		if err != nil {
 			return err
 		}
-		return show(&r.online, cmd, answer, func(out io.Writer, list *api.RuleList) error { return write(cmd, out, list) })
-	}
-	file := func(cmd *cobra.Command, _ []string) error {
-		if err := f.check(cmd); err != nil {
-			return err
-		}
-		list, err := f.fromFile(cmd.Context(), r.db)
-		if err != nil {
-			return err
-		}
-		return showOwn(&r.online, cmd, list, func(out io.Writer, list *api.RuleList) error { return write(cmd, out, list) })
-	}
-	cmd.RunE = r.do(node, file)
+		return f.show(&r.online, cmd, answer)
+	})
 	return cmd
+}
+
+// show writes a list, and then on standard error what is not in it.
+func (f *ruleFilter) show(o *online, cmd *cobra.Command, answer client.Answer[api.RuleList]) error {
+	err := show(o, cmd, answer, func(out io.Writer, list *api.RuleList) error {
+		if len(list.Rules) == 0 {
+			return nil
+		}
+		return writeRules(out, "", list.Rules)
+	})
+	if err != nil || o.json {
+		return err
+	}
+	list, err := answer.Document()
+	if err != nil {
+		return err
+	}
+	if len(list.Rules) == 0 {
+		noteNone(cmd.ErrOrStderr(), list.Total, "no rules", fmt.Sprintf("no rule is like that, of %d", list.Total))
+	}
+	f.note(cmd.ErrOrStderr(), len(list.Rules), list.Matched, "rules")
+	return nil
 }
 
 func (f *ruleFilter) check(cmd *cobra.Command) error {
@@ -190,11 +167,15 @@ prefix that is denied.
 	f.BoolVar(&s.allow, "allow", false, "allow instead of deny")
 	f.StringVar(&s.origin, "origin", "", "where the rule comes from")
 	f.StringVar(&s.reason, "reason", "", "the reason, for people")
-	f.DurationVar(&s.lasting, "for", 0, "how long, such as 90m or 24h (default for good)")
+	forFlag(cmd, &s.lasting)
+	complete(cmd, "origin", r.completeOrigin)
+	complete(cmd, "reason", cobra.NoFileCompletions)
+	complete(cmd, "for", cobra.NoFileCompletions)
 	r.flags(cmd)
-	node := func(cmd *cobra.Command, c *client.Client, args []string) error {
-		if s.lasting < 0 {
-			return misused("--for is %v, must not be negative", s.lasting)
+	r.use = makeFile
+	cmd.RunE = r.ask(func(cmd *cobra.Command, c *client.Client, args []string) error {
+		if err := s.check(cmd); err != nil {
+			return err
 		}
 		target, err := target(cmd.Context(), c, args)
 		if err != nil {
@@ -208,18 +189,7 @@ prefix that is denied.
 			return err
 		}
 		return show(&r.online, cmd, answer, writeInForce)
-	}
-	file := func(cmd *cobra.Command, args []string) error {
-		rule, err := s.rule(args)
-		if err != nil {
-			return err
-		}
-		if err := withGater(r.db, func(g *connmgr.Gater) error { return g.Add(cmd.Context(), rule) }); err != nil {
-			return err
-		}
-		return showOwn(&r.online, cmd, new(ruleDocument(rule)), writeInForce)
-	}
-	cmd.RunE = r.do(node, file)
+	})
 	return cmd
 }
 
@@ -239,14 +209,22 @@ deny a target, whatever their origin.
 ` + targetHelp,
 		Example: `  connmgr rules remove 192.0.2.0/24
   connmgr rules remove --allow 192.0.2.7 --origin friends`,
-		Args:              oneTarget,
-		ValidArgsFunction: r.completePeer,
+		Args: oneTarget,
 	}
+	cmd.ValidArgsFunction = completeRule(r.connectAny, func() url.Values {
+		q := url.Values{"effect": {s.effect().String()}}
+		if cmd.Flags().Changed("origin") {
+			q.Set("origin", s.origin)
+		}
+		return q
+	})
 	f := cmd.Flags()
 	f.BoolVar(&s.allow, "allow", false, "a rule that allows instead of one that denies")
 	f.StringVar(&s.origin, "origin", "", "the origin of the rule")
+	complete(cmd, "origin", r.completeOrigin)
 	r.flags(cmd)
-	node := func(cmd *cobra.Command, c *client.Client, args []string) error {
+	r.use = changeFile
+	cmd.RunE = r.ask(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		target, err := target(cmd.Context(), c, args)
 		if err != nil {
 			return err
@@ -256,48 +234,20 @@ deny a target, whatever their origin.
 			return err
 		}
 		return show(&r.online, cmd, answer, writeUnblocked)
-	}
-	file := func(cmd *cobra.Command, args []string) error {
-		rule, err := s.rule(args)
-		if err != nil {
-			return err
-		}
-		var u api.Unblocked
-		err = withGater(r.db, func(g *connmgr.Gater) (err error) {
-			u.Removed, err = g.Remove(cmd.Context(), rule)
-			return err
-		})
-		if err == nil && u.Removed == 0 {
-			err = &notFoundError{fmt.Sprintf("%s: there is no rule %v %s of origin %q", r.db, rule.Effect, targetText(rule.Target), s.origin)}
-		}
-		if err != nil {
-			return err
-		}
-		return showOwn(&r.online, cmd, &u, writeUnblocked)
-	}
-	cmd.RunE = r.do(node, file)
+	})
 	return cmd
 }
 
 // writeRules writes a table of rules, each line behind the same indent.
 func writeRules(out io.Writer, indent string, rules []api.Rule) error {
-	now := time.Now()
 	t := indentedTable(out, indent, "EFFECT", "TARGET", "ENDS", "ORIGIN", "REASON")
 	for i := range rules {
 		r := &rules[i]
 		ends := "never"
-		switch {
-		case r.Expires != nil && !now.Before(*r.Expires):
-			ends = "expired"
-		case r.Expires != nil:
+		if r.Expires != nil {
 			ends = moment(*r.Expires)
 		}
 		t.row(r.Effect.String(), plainText(r.Target), ends, plainText(r.Origin), plainText(r.Reason))
 	}
 	return t.flush()
-}
-
-// matches reports whether a rule has a text in it, in capital or small letters.
-func matches(r *api.Rule, text string) bool {
-	return strings.Contains(strings.ToLower(r.Target+"\n"+r.Reason+"\n"+r.Origin), strings.ToLower(text))
 }

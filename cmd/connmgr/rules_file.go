@@ -1,185 +1,124 @@
 package main
 
 import (
-	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"net/http"
+	"os"
 	"strings"
-	"time"
 
 	"github.com/dep2p/connmgr"
+	"github.com/dep2p/connmgr/cmd/internal/client"
 	"github.com/dep2p/connmgr/connmgrbolt"
-	"github.com/dep2p/connmgr/connmgrhttp/api"
+	"github.com/dep2p/connmgr/connmgrhttp"
 	"github.com/dep2p/connmgr/connmgrlibp2p"
+	"github.com/spf13/cobra"
 )
 
-// This file is rules in a rule file: reading and changing it as a node would, and the
-// same documents of it as a node gives.
+// This file is --db of "connmgr rules": the rules in a file, asked and changed through the
+// API of a manager that has them and nobody else, so that all works as at a node.
 
-// savedRules returns the rules of a file, those that have expired too.
-func savedRules(ctx context.Context, db string) (rules []connmgr.Rule, err error) {
-	store, err := connmgrbolt.Open(db, connmgrbolt.ReadOnly())
+// fileUse is what a command does with a rule file.
+type fileUse uint8
+
+const (
+	readFile   fileUse = iota // looks at it
+	changeFile                // changes it; it must be there
+	makeFile                  // changes it, and makes it if it is missing
+)
+
+// rulesAt is the flags that say where the rules are: at a node, or in a file.
+type rulesAt struct {
+	online
+	db  string
+	use fileUse
+}
+
+func (r *rulesAt) flags(cmd *cobra.Command) {
+	r.online.flags(cmd)
+	cmd.Flags().StringVar(&r.db, "db", "", "a rule file, in place of a running node")
+	_ = cmd.MarkFlagFilename("db")
+	for _, other := range []string{"api", "token-file", "timeout"} {
+		cmd.MarkFlagsMutuallyExclusive("db", other)
+	}
+}
+
+// ask is that of online, for a node or a file.
+func (r *rulesAt) ask(f func(cmd *cobra.Command, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	node := r.online.ask(f)
+	return func(cmd *cobra.Command, args []string) error {
+		if !cmd.Flags().Changed("db") {
+			return node(cmd, args)
+		}
+		file := &ruleFile{path: r.db, use: r.use}
+		return judged(errors.Join(f(cmd, client.Local(r.db, file.open), args), file.close()))
+	}
+}
+
+// connectAny is the client of the node or the file, for completions. The file is closed
+// with the process.
+func (r *rulesAt) connectAny(cmd *cobra.Command) (*client.Client, error) {
+	if !cmd.Flags().Changed("db") {
+		return r.connect(cmd)
+	}
+	return client.Local(r.db, (&ruleFile{path: r.db}).open), nil
+}
+
+// ruleFile is a rule file, and once it is open, a manager whose rules are in it.
+type ruleFile struct {
+	path  string
+	use   fileUse
+	store *connmgrbolt.Store
+	m     *connmgr.Manager
+}
+
+// open returns the API of the rules. It is not called for a command line that is wrong.
+func (f *ruleFile) open() (_ http.Handler, err error) {
+	var opts []connmgrbolt.Option
+	switch f.use {
+	case readFile:
+		opts = append(opts, connmgrbolt.ReadOnly())
+	case changeFile:
+		if _, err := os.Stat(f.path); err != nil {
+			return nil, f.fault(err)
+		}
+	case makeFile:
+	}
+	if f.store, err = connmgrbolt.Open(f.path, opts...); err != nil {
+		return nil, f.fault(err)
+	}
+	log := slog.New(slog.DiscardHandler) // what goes wrong is answered
+	f.m, err = connmgr.New(connmgr.Config{ManualStart: true, Logger: log, Gate: connmgr.GateConfig{Store: f.store}})
 	if err != nil {
-		return nil, err
+		return nil, f.fault(err)
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	return store.Load(ctx)
+	return connmgrhttp.Handler(f.m, nil, connmgrhttp.Config{Names: connmgrlibp2p.ListFormat(), Logger: log})
 }
 
-// withGater calls f with a gate whose rules are in a file.
-func withGater(db string, f func(*connmgr.Gater) error) (err error) {
-	store, err := connmgrbolt.Open(db)
-	if err != nil {
-		return err
+// close closes what was opened.
+func (f *ruleFile) close() error {
+	if f.m != nil {
+		_ = f.m.Close() // what could not be saved was the answer's
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	m, err := connmgr.New(connmgr.Config{
-		ManualStart: true,
-		Logger:      slog.New(slog.DiscardHandler), // errors are returned
-		Gate:        connmgr.GateConfig{Store: store},
-	})
-	if err != nil {
-		return err
+	if f.store == nil {
+		return nil
 	}
-	defer m.Close()
-	return f(m.Gater())
+	if err := f.store.Close(); err != nil {
+		return f.fault(err)
+	}
+	return nil
 }
 
-// fromFile returns what the flags ask for of the rules of a file.
-func (f *ruleFilter) fromFile(ctx context.Context, db string) (*api.RuleList, error) {
-	var wanted connmgr.Target
-	if f.target != "" {
-		var err error
-		if wanted, err = parseTarget(f.target); err != nil {
-			return nil, err
-		}
+// fault is an error about the file, which it names once.
+func (f *ruleFile) fault(err error) error {
+	if errors.Is(err, connmgrbolt.ErrLocked) {
+		return fmt.Errorf("%s is in use by a running node; leave --db out to ask the node", f.path)
 	}
-	saved, err := savedRules(ctx, db)
-	if err != nil {
-		return nil, err
+	text := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "connmgrbolt: "), f.path+": "), "open: ")
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		text = path.Err.Error()
 	}
-	list := &api.RuleList{Total: len(saved), Offset: f.offset, Limit: f.limit, Rules: []api.Rule{}}
-	for _, r := range saved {
-		doc := ruleDocument(r)
-		switch {
-		case f.byOrigin && r.Origin != f.origin,
-			f.effect != "" && r.Effect.String() != f.effect,
-			f.target != "" && r.Target != wanted,
-			f.search != "" && !matches(&doc, f.search):
-			continue
-		}
-		if list.Matched++; list.Matched > f.offset && (f.all || len(list.Rules) < f.limit) {
-			list.Rules = append(list.Rules, doc)
-		}
-	}
-	if f.all {
-		list.Limit = max(len(list.Rules), 1)
-	}
-	return list, nil
-}
-
-// rule is the rule that the flags and the arguments of a command say.
-func (s *someRule) rule(args []string) (connmgr.Rule, error) {
-	target, err := parseTarget(strings.Join(args, " "))
-	if err != nil {
-		return connmgr.Rule{}, err
-	}
-	r := connmgr.Rule{Effect: s.effect(), Target: target, Origin: s.origin, Reason: s.reason}
-	switch {
-	case s.lasting < 0:
-		return r, misused("--for is %v, must not be negative", s.lasting)
-	case s.lasting > 0:
-		r.Expires = time.Now().Add(s.lasting)
-	}
-	if err := r.Validate(); err != nil {
-		return r, misused("%s", strings.TrimPrefix(err.Error(), "connmgr: "))
-	}
-	return r, nil
-}
-
-// parseTarget reads a target as a line of a list has it. What a line can have besides is
-// refused.
-func parseTarget(text string) (connmgr.Target, error) {
-	format := connmgrlibp2p.ListFormat()
-	format.Origin, format.Reason, format.Expires = "origin", "reason", time.Unix(1, 0)
-	rules, err := format.Read(strings.NewReader(text), "")
-	if bad, ok := errors.AsType[*connmgr.ListError](err); ok {
-		return connmgr.Target{}, misused("TARGET is %q, want %s", text, bad.Want)
-	}
-	plain := len(rules) == 1 && rules[0].Reason == "reason" && rules[0].Expires.Equal(format.Expires)
-	if word, _, _ := strings.Cut(text, " "); err != nil || !plain || word == "deny" || word == "allow" {
-		return connmgr.Target{}, misused("TARGET is %q, want %s", text, wantTarget)
-	}
-	return rules[0].Target, nil
-}
-
-// ruleDocument is a rule as the API has it.
-func ruleDocument(r connmgr.Rule) api.Rule {
-	doc := api.Rule{Effect: r.Effect, Target: targetText(r.Target), Reason: r.Reason, Origin: r.Origin}
-	if !r.Expires.IsZero() {
-		doc.Expires = new(r.Expires.UTC())
-	}
-	return doc
-}
-
-// targetText is a target as lists name it.
-func targetText(t connmgr.Target) string {
-	if id, ok := t.Peer(); ok {
-		return "peer " + connmgrlibp2p.ListFormat().FormatPeer(id)
-	}
-	return t.String()
-}
-
-// importInto puts rules into a file, and says what that changed. Those that have expired
-// are left out.
-func importInto(ctx context.Context, db string, rules []connmgr.Rule, replace bool, origin string) (*api.Imported, error) {
-	now := time.Now()
-	var live []connmgr.Rule
-	for _, r := range rules {
-		if !r.Expired(now) {
-			live = append(live, r)
-		}
-	}
-	doc := &api.Imported{Expired: len(rules) - len(live)}
-	err := withGater(db, func(gater *connmgr.Gater) (err error) {
-		var diff connmgr.RuleDiff
-		if replace {
-			diff, err = gater.Replace(ctx, origin, live)
-		} else {
-			diff = diffRules(gater, live)
-			err = gater.Add(ctx, live...)
-		}
-		doc.Added, doc.Changed, doc.Removed, doc.Kept = diff.Added, diff.Changed, diff.Removed, diff.Kept
-		for range gater.Rules() {
-			doc.Total++
-		}
-		return err
-	})
-	return doc, err
-}
-
-// diffRules says what adding rules to those in force will change.
-func diffRules(gater *connmgr.Gater, rules []connmgr.Rule) (diff connmgr.RuleDiff) {
-	type id struct {
-		effect connmgr.Effect
-		target connmgr.Target
-		origin string
-	}
-	there := make(map[id]connmgr.Rule)
-	for r := range gater.Rules() {
-		there[id{r.Effect, r.Target, r.Origin}] = r
-	}
-	for _, r := range rules {
-		key := id{r.Effect, r.Target, r.Origin}
-		switch old, known := there[key]; {
-		case !known:
-			diff.Added++
-		case old.Reason != r.Reason || !old.Expires.Equal(r.Expires):
-			diff.Changed++
-		default:
-			diff.Kept++
-		}
-		there[key] = r
-	}
-	return diff
+	return fmt.Errorf("%s: %s", f.path, text)
 }

@@ -29,7 +29,8 @@ func someLists(_ *cobra.Command, args []string) error {
 }
 
 func newRulesCheck() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "check LIST...",
 		Short: "Read lists of rules and say what is in them, or what is wrong",
 		Long:  `Reads lists of rules and says what is in them, or what is wrong. No node is asked.`,
@@ -37,18 +38,52 @@ func newRulesCheck() *cobra.Command {
   fetch-list | connmgr rules check -`,
 		Args: someLists,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var bad []error
+			var (
+				doc = checkedLists{OK: true, Lists: []checkedList{}}
+				bad []error
+			)
 			for _, name := range args {
 				rules, err := readList(cmd, name, connmgrlibp2p.ListFormat())
+				doc.Lists = append(doc.Lists, checkList(name, rules, err))
 				if err != nil {
+					doc.OK = false
 					bad = append(bad, err)
-					continue
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", name, countRules(rules))
 			}
-			return failed(errors.Join(bad...))
+			wrote := writeOwn(cmd, asJSON, doc, func(out io.Writer) error {
+				for _, l := range doc.Lists {
+					if l.OK {
+						fmt.Fprintf(out, "%s: %s\n", l.List, l)
+					}
+				}
+				return nil
+			})
+			return failed(errors.Join(append(bad, wrote)...))
 		},
 	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+// checkedLists is what "rules check" finds.
+type checkedLists struct {
+	OK    bool          `json:"ok"`
+	Lists []checkedList `json:"lists"`
+}
+
+// checkedList is one of them: numbers of rules, or what is wrong.
+type checkedList struct {
+	List     string `json:"list"`
+	OK       bool   `json:"ok"`
+	Rules    int    `json:"rules"`
+	Deny     int    `json:"deny"`
+	Allow    int    `json:"allow"`
+	Prefixes int    `json:"prefixes"`
+	Peers    int    `json:"peers"`
+	Ports    int    `json:"ports"`
+	Expired  int    `json:"expired"`
+	Line     int    `json:"line,omitempty"`
+	Message  string `json:"message,omitempty"`
 }
 
 func newRulesImport() *cobra.Command {
@@ -76,15 +111,20 @@ origins that the lists name, if they were exported.`,
 	f := cmd.Flags()
 	f.StringVar(&s.origin, "origin", "", "where the rules come from; replaces what came from there before")
 	f.StringVar(&s.reason, "reason", "", "the reason of rules that have none in the list")
-	f.DurationVar(&s.lasting, "for", 0, "how long rules last that do not say it (default for good)")
+	durationFlag(f, &s.lasting, "for", 0, "how long rules last that do not say it, such as 24h or 90m (default for good)")
 	f.BoolVar(&empty, "allow-empty", false, "with --origin, remove all that came from there if the lists are empty")
 	f.BoolVar(&s.allow, "allow", false, "allow instead of deny what does not say it")
+	complete(cmd, "origin", r.completeOrigin)
+	complete(cmd, "reason", cobra.NoFileCompletions)
+	complete(cmd, "for", cobra.NoFileCompletions)
 	r.flags(cmd)
-	node := func(cmd *cobra.Command, c *client.Client, args []string) error {
-		if err := s.check(); err != nil {
+	r.use = makeFile
+	cmd.RunE = r.ask(func(cmd *cobra.Command, c *client.Client, args []string) error {
+		if err := s.check(cmd); err != nil {
 			return err
 		}
-		lists, err := joinLists(cmd, args)
+		// Before a file is made for a list that is none. A node knows best what it can read.
+		lists, err := joinLists(cmd, args, c.IsLocal())
 		if err != nil {
 			return err
 		}
@@ -98,58 +138,17 @@ origins that the lists name, if they were exported.`,
 		return show(&r.online, cmd, answer, func(out io.Writer, doc *api.Imported) error {
 			return writeImported(out, c.Address(), replace, s.origin, doc)
 		})
-	}
-	file := func(cmd *cobra.Command, args []string) error {
-		if err := s.check(); err != nil {
-			return err
-		}
-		rules, err := s.read(cmd, args)
-		if err != nil {
-			return err
-		}
-		replace := cmd.Flags().Changed("origin")
-		if replace && len(rules) == 0 && !empty { // most likely something went wrong on the way
-			return fmt.Errorf("no rules in %s; to remove all of origin %q, add --allow-empty", strings.Join(args, ", "), s.origin)
-		}
-		doc, err := importInto(cmd.Context(), r.db, rules, replace, s.origin)
-		if err != nil {
-			return err
-		}
-		return showOwn(&r.online, cmd, doc, func(out io.Writer, doc *api.Imported) error {
-			return writeImported(out, r.db, replace, s.origin, doc)
-		})
-	}
-	cmd.RunE = r.do(node, file)
+	})
 	return cmd
 }
 
 // check returns an error if the flags cannot be those of a rule.
-func (s *someRule) check() error {
+func (s *someRule) check(cmd *cobra.Command) error {
 	sample := connmgr.Rule{Target: connmgr.PortTarget(1), Origin: s.origin, Reason: s.reason}
-	switch {
-	case sample.Validate() != nil:
+	if sample.Validate() != nil {
 		return misused("--origin and --reason must each be one line of at most 1024 bytes")
-	case s.lasting < 0:
-		return misused("--for is %v, must not be negative", s.lasting)
 	}
-	return nil
-}
-
-// read reads lists, with what the flags say of rules that do not say it themselves.
-func (s *someRule) read(cmd *cobra.Command, names []string) (rules []connmgr.Rule, err error) {
-	format := connmgrlibp2p.ListFormat()
-	format.Origin, format.Reason, format.Effect = s.origin, s.reason, s.effect()
-	if s.lasting > 0 {
-		format.Expires = time.Now().Add(s.lasting)
-	}
-	for _, name := range names {
-		list, err := readList(cmd, name, format)
-		if err != nil {
-			return nil, err
-		}
-		rules = append(rules, list...)
-	}
-	return rules, nil
+	return checkFor(cmd, s.lasting)
 }
 
 // writeImported says what an import has changed.
@@ -181,7 +180,8 @@ type joinedLists struct {
 // noOrigin ends what an earlier list says about the origin of its rules.
 const noOrigin = "#! origin \"\"\n"
 
-func joinLists(cmd *cobra.Command, names []string) (*joinedLists, error) {
+// joinLists reads lists. With check, a line that is wrong is an error.
+func joinLists(cmd *cobra.Command, names []string, check bool) (*joinedLists, error) {
 	j := &joinedLists{names: names}
 	for _, name := range names {
 		var text []byte
@@ -189,6 +189,9 @@ func joinLists(cmd *cobra.Command, names []string) (*joinedLists, error) {
 			text, err = io.ReadAll(io.LimitReader(r, maxLists+1))
 			return err
 		})
+		if check && err == nil {
+			_, err = connmgrlibp2p.ListFormat().Read(bytes.NewReader(text), listName(name))
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -244,13 +247,14 @@ func newRulesExport() *cobra.Command {
 		Use:   "export",
 		Short: "Write rules as a list",
 		Long: `Writes rules as a list that "connmgr rules import" reads, and that other programs read as
-far as they know its lines. Rules of a running node that have ended are left out.`,
+far as they know its lines. Rules that have ended are left out.`,
 		Example: `  connmgr rules export > rules.txt
   connmgr rules export --origin firehol -o firehol.txt
   connmgr rules export --db rules.db`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&origin, "origin", "", "only rules of this origin")
+	complete(cmd, "origin", r.completeOrigin)
 	cmd.Flags().StringVarP(&output, "output", "o", "", "the file to write (default standard output)")
 	r.flags(cmd)
 	_ = cmd.Flags().MarkHidden("json")
@@ -267,30 +271,13 @@ far as they know its lines. Rules of a running node that have ended are left out
 		}
 		return list(out)
 	}
-	node := func(cmd *cobra.Command, c *client.Client, _ []string) error {
+	cmd.RunE = r.ask(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		only := &origin
 		if !cmd.Flags().Changed("origin") {
 			only = nil
 		}
 		return write(cmd, func(w io.Writer) error { return c.ExportRules(cmd.Context(), only, w) })
-	}
-	file := func(cmd *cobra.Command, _ []string) error {
-		rules, err := savedRules(cmd.Context(), r.db)
-		if err != nil {
-			return err
-		}
-		all := !cmd.Flags().Changed("origin")
-		return write(cmd, func(w io.Writer) error {
-			return connmgrlibp2p.ListFormat().Write(w, func(yield func(connmgr.Rule) bool) {
-				for _, rule := range rules {
-					if (all || rule.Origin == origin) && !yield(rule) {
-						return
-					}
-				}
-			})
-		})
-	}
-	cmd.RunE = r.do(node, file)
+	})
 	return cmd
 }
 
@@ -350,29 +337,41 @@ func openList(cmd *cobra.Command, name string, read func(io.Reader) error) error
 	return read(file)
 }
 
-// countRules says what kinds of rules there are.
-func countRules(rules []connmgr.Rule) string {
-	var allow, peers, prefixes, ports, expired int
+// checkList counts the rules of a list by their kinds, or says why there are none.
+func checkList(name string, rules []connmgr.Rule, err error) checkedList {
+	l := checkedList{List: name, OK: err == nil, Rules: len(rules)}
+	if err != nil {
+		l.Message = strings.TrimPrefix(err.Error(), "connmgr: ")
+		if bad, ok := errors.AsType[*connmgr.ListError](err); ok {
+			l.Line, l.Message = bad.Line, fmt.Sprintf("%q: want %s", bad.Text, bad.Want)
+		}
+	}
 	now := time.Now()
 	for _, r := range rules {
 		if r.Effect == connmgr.Allow {
-			allow++
+			l.Allow++
 		}
 		if r.Expired(now) {
-			expired++
+			l.Expired++
 		}
 		if _, ok := r.Target.Peer(); ok {
-			peers++
+			l.Peers++
 		} else if _, ok := r.Target.Prefix(); ok {
-			prefixes++
+			l.Prefixes++
 		} else {
-			ports++
+			l.Ports++
 		}
 	}
+	l.Deny = len(rules) - l.Allow
+	return l
+}
+
+// String says it in a line.
+func (l checkedList) String() string {
 	text := fmt.Sprintf("rules %d (deny %d, allow %d): addresses and prefixes %d, peers %d, ports %d",
-		len(rules), len(rules)-allow, allow, prefixes, peers, ports)
-	if expired > 0 {
-		text += fmt.Sprintf("; expired %d", expired)
+		l.Rules, l.Deny, l.Allow, l.Prefixes, l.Peers, l.Ports)
+	if l.Expired > 0 {
+		text += fmt.Sprintf("; expired %d", l.Expired)
 	}
 	return text
 }

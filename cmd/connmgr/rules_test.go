@@ -3,13 +3,12 @@ package main
 import (
 	"fmt"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/dep2p/connmgr"
+	"github.com/dep2p/connmgr/connmgrbolt"
 	"github.com/dep2p/connmgr/connmgrhttp"
 	"github.com/dep2p/connmgr/connmgrhttp/api"
 )
@@ -19,6 +18,9 @@ import (
 
 func TestRulesOfANodeAreAddedListedAndRemoved(t *testing.T) {
 	n := startNode(t, connmgrhttp.Config{})
+	if r := n.run("rules", "list").ok(); r.stdout != "" || r.stderr != "connmgr: no rules\n" {
+		t.Errorf("a list of none is %q, and %q; want a word in place of a table", r.stdout, r.stderr)
+	}
 	n.run("rules", "add", "192.0.2.0/24", "--for", "24h", "--reason", "port scans", "--origin", "watchdog").
 		ok("in force: deny 192.0.2.0/24 until ", " (port scans) from watchdog\n")
 	n.run("rules", "add", "--allow", "192.0.2.7").ok("in force: allow 192.0.2.7\n")
@@ -48,6 +50,9 @@ func TestRulesOfANodeAreAddedListedAndRemoved(t *testing.T) {
 	}
 	if r := n.run("rules", "list", "--limit", "1").ok(); r.stderr != "connmgr: 1 of 4 rules; --all shows all\n" {
 		t.Errorf("stderr is %q, want that 1 of 4 rules is shown", r.stderr)
+	}
+	if r := n.run("rules", "list", "-q", "no such thing").ok(); r.stdout != "" || r.stderr != "connmgr: no rule is like that, of 4\n" {
+		t.Errorf("a list of none is %q, and %q; want a word in place of a table", r.stdout, r.stderr)
 	}
 	doc := decode[api.RuleList](n.run("rules", "list", "--json"))
 	if doc.Total != 4 || len(doc.Rules) != 4 {
@@ -139,7 +144,7 @@ func TestRulesThatCannotBeSavedAreSaidToBeInForce(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "list.txt")
 	writeTestFile(t, name, "192.0.2.1\n")
 	for _, line := range []string{"rules import " + name, "rules add 192.0.2.2", "block 192.0.2.3"} {
-		n.run(strings.Fields(line)...).fails(1, "in force, but not saved, so a restart of the node forgets it")
+		n.run(strings.Fields(line)...).fails(1, "in force, but not saved, so a restart of the node forgets it: disk full\n")
 	}
 	n.run("rules", "list").ok("192.0.2.1", "192.0.2.2", "192.0.2.3")
 }
@@ -173,22 +178,19 @@ func readTestFile(t *testing.T, name string) string {
 	return string(text)
 }
 
-func TestATargetOfAFileIsReadAsALineOfAList(t *testing.T) {
-	for _, text := range []string{"10.0.0.0/8", "192.0.2.1", "port 25", peerNamed(1), "peer " + peerNamed(1), "2001:db8::/32"} {
-		if _, err := parseTarget(text); err != nil {
-			t.Errorf("%q is no target: %v", text, err)
-		}
+func TestAFileThatANodeHasOpenIsLeftToTheNode(t *testing.T) {
+	t.Parallel() // it waits for the file
+	file := filepath.Join(t.TempDir(), "rules.db")
+	store, err := connmgrbolt.Open(file)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, text := range []string{
-		"", "#", "10.0.0.300", "allow 10.0.0.1", "deny 10.0.0.1", "10.0.0.1 # a", "10.0.0.1 until 2100-01-01T00:00:00Z",
-		"10.0.0.1\n10.0.0.2", "10.0.0.1-10.0.0.9", "port", "nobody",
-	} {
-		if target, err := parseTarget(text); err == nil {
-			t.Errorf("%q is the target %v, want an error", text, target)
+	defer store.Close()
+	for _, line := range []string{"list", "add 192.0.2.1"} {
+		r := runCommand(t, append(append([]string{"rules"}, strings.Fields(line)...), "--db", file)...)
+		if want := "connmgr: " + file + " is in use by a running node; leave --db out to ask the node\n"; r.fails(1).stderr != want {
+			t.Errorf("%s says %q, want %q", r.line, r.stderr, want)
 		}
-	}
-	if target, _ := parseTarget("10.1.2.3/8"); target != connmgr.PrefixTarget(netip.MustParsePrefix("10.0.0.0/8")) {
-		t.Errorf("10.1.2.3/8 is %v, want 10.0.0.0/8", target)
 	}
 }
 

@@ -43,6 +43,7 @@ Exit status: 0 after an orderly end, 1 if it could not start or did not end in o
 		Args: cobra.NoArgs,
 	}
 	r := &runner{flags: config.AddFlags(cmd.Flags())}
+	completeConfig(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return r.run(cmd.Context(), cmd.ErrOrStderr()) }
 	return cmd
 }
@@ -89,12 +90,17 @@ func (r *runner) run(ctx context.Context, stderr io.Writer) error {
 		case err := <-r.node.Failed():
 			return failed(errors.Join(err, r.end()))
 		case <-ctx.Done():
-			if err := r.end(); err != nil {
-				return failed(fmt.Errorf("%w: %w", errUnclean, err))
-			}
-			return nil
+			return ended(r.end())
 		}
 	}
+}
+
+// ended is the failure of a node that was asked to end, if it is one.
+func ended(err error) error {
+	if err == nil {
+		return nil
+	}
+	return failed(fmt.Errorf("%w: %w", errUnclean, err))
 }
 
 // end drains the node.

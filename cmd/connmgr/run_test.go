@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dep2p/connmgr/cmd/internal/command"
 )
 
 // This file sends signals to real processes of "connmgr run", as a service manager does.
@@ -218,50 +221,41 @@ func TestInterruptDrainsANode(t *testing.T) {
 	}
 }
 
-// stall begins a request that never ends, so that a drain has something to wait for.
-func (p *process) stall() {
-	p.t.Helper()
-	conn, err := net.Dial("tcp", strings.Trim(strings.TrimPrefix(p.page(), "http://"), "/"))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(func() { _ = conn.Close() })
-	fmt.Fprint(conn, "POST /v1/block HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n")
-	answer := make([]byte, 16)
-	if _, err := conn.Read(answer); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 100") {
-		p.t.Fatalf("the answer is %q (%v), want the server to wait for the body", answer, err)
+func TestADrainThatExceedsItsDeadlineFails(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // as a signal does
+	var stderr bytes.Buffer
+	status := conclude(ctx, ended(errors.New("connmgr: drain timeout of 200ms exceeded while closing: API")), &stderr, nil)
+	if want := "connmgr: the node did not end in order: connmgr: drain timeout of 200ms exceeded while closing: API\n"; status != 1 || stderr.String() != want {
+		t.Errorf("exit status %d and %q, want 1 and %q, no word on an interrupt", status, stderr.String(), want)
 	}
 }
 
-func TestADrainThatExceedsItsDeadlineFails(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	configure(t, dir, "drain-timeout = \"200ms\"\n")
-	p := startRun(t, dir)
-	p.stall()
-	began := time.Now()
-	p.signalled(syscall.SIGTERM)
-	if status := p.ends(); status != 1 {
-		t.Errorf("the exit status is %d, want 1", status)
-	}
-	if took := time.Since(began); took > 4*time.Second {
-		t.Errorf("the node took %v to end, want about its drain timeout of 200 ms", took)
-	}
-	p.logs("drain timeout of 200ms exceeded while closing: API")
+// neverEnding is a command that does not end when it is asked to.
+func neverEnding() {
+	command.Main(func(ctx context.Context, _ []string, _, stderr io.Writer) int {
+		fmt.Fprintln(stderr, "started")
+		<-ctx.Done()
+		fmt.Fprintln(stderr, "draining")
+		select {}
+	})
 }
 
 func TestASecondSignalEndsADrainAtOnce(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	configure(t, dir, "drain-timeout = \"1m\"\n")
-	p := startRun(t, dir)
-	p.stall()
+	p := &process{Cmd: exec.CommandContext(t.Context(), "never-ending"), t: t, done: make(chan error, 1)}
+	p.Stderr = &p.log
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { p.done <- p.Wait() }()
+	p.logs("started")
 	p.signalled(syscall.SIGTERM)
-	p.logs("msg=draining")
+	p.logs("draining")
 	p.signalled(syscall.SIGTERM)
 	_ = p.ends()
-	if state := p.ProcessState.Sys().(syscall.WaitStatus); !state.Signaled() || strings.Contains(p.log.String(), "msg=drained") {
-		t.Errorf("the node ended with %v, want it to be ended by the signal:\n%s", p.ProcessState, p.log.String())
+	if state := p.ProcessState.Sys().(syscall.WaitStatus); !state.Signaled() {
+		t.Errorf("the command ended with %v, want it to be ended by the signal:\n%s", p.ProcessState, p.log.String())
 	}
 }
 

@@ -21,11 +21,13 @@ import (
 type eventFilter struct {
 	types []string
 	peer  string
+	full  bool
 }
 
 func (f *eventFilter) flags(cmd *cobra.Command, o *online) {
 	cmd.Flags().StringSliceVar(&f.types, "types", nil, "only these, with commas between them: "+strings.Join(eventTypes(), ", "))
 	cmd.Flags().StringVar(&f.peer, "peer", "", "only about this peer")
+	cmd.Flags().BoolVar(&f.full, "full", false, "shorten nothing, however narrow the terminal is")
 	complete(cmd, "types", completeList(eventTypes()))
 	complete(cmd, "peer", o.completeOnePeer)
 }
@@ -63,7 +65,7 @@ func newWatch() *cobra.Command {
 		Short: "Show what happens at a running node while it happens",
 		Long: `Shows what happens at a running node while it happens, one event a line: when (in UTC),
 what, who, and what there is to say about it. With --json each line is an event as the
-API has it.
+API has it. On a narrow terminal peer IDs are shortened and lines are cut; --full shows all.
 
 When the node restarts or the network breaks, it connects again and goes on after the
 last event that it showed; standard error says so. A terminal that is too slow for the
@@ -81,7 +83,7 @@ It ends with Ctrl-C, or by itself with --for or --count.`,
 	flags.Uint64Var(&since, "since", 0, "begin after the event with this ID, if the node remembers it")
 	flags.IntVar(&recent, "recent", 0, "begin with so many of the latest events")
 	flags.UintVar(&count, "count", 0, "end after so many events")
-	flags.DurationVar(&during, "for", 0, "end after this time")
+	durationFlag(flags, &during, "for", 0, "end after this time")
 	cmd.MarkFlagsMutuallyExclusive("since", "recent")
 	o.flags(cmd)
 	cmd.RunE = o.ask(func(cmd *cobra.Command, c *client.Client, _ []string) error {
@@ -104,7 +106,7 @@ It ends with Ctrl-C, or by itself with --for or --count.`,
 		if flags.Changed("since") {
 			w.Since = &since
 		}
-		err := watch(ctx, cmd, o, c, w, recent, count)
+		err := watch(ctx, cmd, o, c, w, f.full, recent, count)
 		if errors.Is(err, errEnough) || errors.Is(context.Cause(ctx), errEnough) {
 			return nil
 		}
@@ -117,7 +119,7 @@ It ends with Ctrl-C, or by itself with --for or --count.`,
 var errEnough = errors.New("enough")
 
 // watch writes events until it has shown most of them, if that is not 0.
-func watch(ctx context.Context, cmd *cobra.Command, o *online, c *client.Client, w client.Watch, recent int, most uint) error {
+func watch(ctx context.Context, cmd *cobra.Command, o *online, c *client.Client, w client.Watch, full bool, recent int, most uint) error {
 	stderr := cmd.ErrOrStderr()
 	w.Lost = func(err error) {
 		fmt.Fprintf(stderr, "connmgr: lost the connection: %s\n", strings.TrimPrefix(err.Error(), "connmgr: "))
@@ -128,7 +130,8 @@ func watch(ctx context.Context, cmd *cobra.Command, o *online, c *client.Client,
 	}
 	shown := uint(0)
 	each := func(e client.Event) error {
-		if err := writeEvent(cmd.OutOrStdout(), o.json, &e); err != nil {
+		out := cmd.OutOrStdout()
+		if err := writeEvent(out, o.json, &e, room(out, full)); err != nil {
 			return err
 		}
 		if shown++; most > 0 && shown >= most {
@@ -202,7 +205,7 @@ shows those that come.`,
 		}
 		return buffered(cmd.OutOrStdout(), func(out io.Writer) error {
 			for _, e := range slices.Backward(list) {
-				if err := writeEvent(out, false, &e); err != nil {
+				if err := writeEvent(out, false, &e, room(cmd.OutOrStdout(), f.full)); err != nil {
 					return err
 				}
 			}
@@ -212,15 +215,24 @@ shows those that come.`,
 	return cmd
 }
 
-// writeEvent writes one line.
-func writeEvent(out io.Writer, asJSON bool, e *client.Event) error {
+// writeEvent writes one line, which is cut if it has not enough room; 0 is as much as it
+// wants.
+func writeEvent(out io.Writer, asJSON bool, e *client.Event, room int) error {
 	if asJSON {
 		return writeJSONLine(out, e.Raw)
 	}
+	name := plainText
+	if room > 0 {
+		name = shortPeer
+	}
 	who := ""
 	if e.Peer != "" {
-		who = plainText(e.Peer) + "  "
+		who = name(e.Peer) + "  "
 	}
-	_, err := fmt.Fprintf(out, "%s  %-12s  %s%s\n", e.At.UTC().Format("2006-01-02T15:04:05.000Z"), plainText(string(e.Type)), who, plainLine(e.Text))
+	line := fmt.Sprintf("%s  %-12s  %s%s\n", e.At.UTC().Format("2006-01-02T15:04:05.000Z"), plainText(string(e.Type)), who, plainLine(e.Text))
+	if room > 0 {
+		out = &cutLines{out: out, columns: room}
+	}
+	_, err := io.WriteString(out, line)
 	return err
 }

@@ -119,9 +119,10 @@ func TestAProblemIsTheErrorThatItIs(t *testing.T) {
 		body, want        string
 		refused, notFound bool
 	}{
-		{401, `{"title":"a bearer token is needed","detail":"send it"}`, "refuses: send it (--token-file or CONNMGR_API_TOKEN gives the token)", true, false},
+		{401, `{"title":"a bearer token is needed","detail":"send it"}`, "needs a token: --token-file or CONNMGR_API_TOKEN gives it", true, false},
 		{403, `{"title":"no token is set"}`, "refuses: no token is set", true, false},
-		{421, `{"title":"the Host is somebody else","detail":"the header Host is \"a\""}`, `refuses: the header Host is "a"`, true, false},
+		{403, `{"title":"no token is set","detail":"set one"}`, "refuses: no token is set: set one", true, false},
+		{421, `{"title":"the Host is somebody else","detail":"the header Host is \"a\""}`, "does not go by that name: ask it by its address, or add the name to api.hosts", true, false},
 		{404, `{"title":"there is no such thing","detail":"nothing is known about peer \"a\""}`, `connmgr: nothing is known about peer "a"`, false, true},
 		{422, `{"title":"a value cannot be","detail":"low_water 3 is above high_water 2","field":"low_water"}`, "connmgr: low_water 3 is above high_water 2", false, false},
 		{400, `{"title":"no","detail":"want a number","field":"limit"}`, "connmgr: limit: want a number", false, false},

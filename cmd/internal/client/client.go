@@ -61,6 +61,7 @@ type Client struct {
 	http    *http.Client
 	backoff func(attempt int) time.Duration // between attempts to reconnect a stream
 	silence time.Duration                   // how long an open stream may be silent
+	local   bool                            // a handler in this process answers
 }
 
 // New returns a client. An address that is none, or a token that cannot be sent, is an
@@ -218,7 +219,10 @@ func (c *Client) judge(res *http.Response, want string) error {
 		}
 		p.Status = res.StatusCode // what counts is what the answer was
 		p.Type, p.Title, p.Detail, p.Field = clean(p.Type), clean(p.Title), clean(p.Detail), clean(p.Field)
-		return &StatusError{Address: c.where.name, Problem: p, RetryAfter: retryAfter(res.Header)}
+		return &StatusError{
+			Address: c.where.name, Problem: p, RetryAfter: retryAfter(res.Header),
+			TokenSent: c.token != "", Local: c.local,
+		}
 	case res.StatusCode < 200 || res.StatusCode > 299:
 		return c.foreign(fmt.Sprintf("it answered %s%s", clean(res.Status), withKind(kind)))
 	case kind != want:
@@ -252,6 +256,9 @@ func (c *Client) broken(err error) error {
 
 // unanswered is the error about a request to which no answer began.
 func (c *Client) unanswered(err error) error {
+	if e, ok := errors.AsType[*localError](err); ok {
+		return e.err
+	}
 	switch text := err.Error(); {
 	case errors.Is(err, context.Canceled):
 		return err

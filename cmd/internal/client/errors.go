@@ -71,9 +71,14 @@ type StatusError struct {
 	Problem api.Problem
 	// RetryAfter is when to ask again; 0 if the node does not say.
 	RetryAfter time.Duration
+	// TokenSent says that the request had a token.
+	TokenSent bool
+	// Local says that no node was asked, but a file; see [Local].
+	Local bool
 }
 
-// Error says what the node says, and what to do where that is known here.
+// Error says what the node says, and what to do where that is known here. What a node says
+// to those who are refused is about headers; here it is about flags and settings.
 func (e *StatusError) Error() string {
 	p := e.Problem
 	text := p.Title
@@ -87,16 +92,40 @@ func (e *StatusError) Error() string {
 		text = p.Field + ": " + text
 	}
 	switch {
+	case e.Local && p.InForce:
+		return fmt.Sprintf("connmgr: %s: not written: %s", e.Address, reasonNotSaved(text, e.Address))
+	case e.Local:
+		return fmt.Sprintf("connmgr: %s: %s", e.Address, strings.TrimPrefix(text, "connmgr: "))
+	case p.Status == http.StatusUnauthorized && e.TokenSent:
+		return fmt.Sprintf("connmgr: the node at %s refuses the token: --token-file or CONNMGR_API_TOKEN gives another one", e.Address)
 	case p.Status == http.StatusUnauthorized:
-		return fmt.Sprintf("connmgr: the node at %s refuses: %s (--token-file or CONNMGR_API_TOKEN gives the token)", e.Address, text)
-	case p.Status == http.StatusForbidden, p.Status == http.StatusMisdirectedRequest:
+		return fmt.Sprintf("connmgr: the node at %s needs a token: --token-file or CONNMGR_API_TOKEN gives it", e.Address)
+	case p.Status == http.StatusMisdirectedRequest:
+		return fmt.Sprintf("connmgr: the node at %s refuses, since it does not go by that name: ask it by its address, or add the name to api.hosts of its configuration", e.Address)
+	case p.Status == http.StatusForbidden && p.Title != "" && p.Detail != "":
+		return fmt.Sprintf("connmgr: the node at %s refuses: %s: %s", e.Address, p.Title, p.Detail)
+	case p.Status == http.StatusForbidden:
 		return fmt.Sprintf("connmgr: the node at %s refuses: %s", e.Address, text)
 	case p.InForce:
-		return fmt.Sprintf("connmgr: in force, but not saved, so a restart of the node forgets it: %s", text)
+		return fmt.Sprintf("connmgr: in force, but not saved, so a restart of the node forgets it: %s", reasonNotSaved(text, ""))
 	case p.Status >= 500:
 		return fmt.Sprintf("connmgr: the node at %s failed: %s", e.Address, text)
 	}
 	return "connmgr: " + strings.TrimPrefix(text, "connmgr: ")
+}
+
+// reasonNotSaved is why a change of rules was not saved, without the words for a node, in
+// which it is in force, and without the name of the file if that
+// stands before it.
+func reasonNotSaved(text, file string) string {
+	if _, reason, ok := strings.Cut(text, "they could not be: "); ok {
+		text = reason
+	}
+	text = strings.TrimPrefix(text, "connmgrbolt: ")
+	if file == "" {
+		return text
+	}
+	return strings.TrimPrefix(text, file+": ")
 }
 
 // Refused reports whether the node takes no requests from who asked.

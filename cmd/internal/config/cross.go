@@ -13,8 +13,8 @@ import (
 // This file looks at what fits each by itself, but not together, and at files that the
 // configuration names.
 
-// MinToken is the length that a token must have, in bytes.
-const MinToken = 16
+// minToken is the length that a token must have, in bytes.
+const minToken = 16
 
 // cross looks for fields that contradict one another.
 func (l *loader) cross() {
@@ -94,9 +94,9 @@ func (l *loader) twice(key string, items []string) {
 // api looks at who can reach the API.
 func (l *loader) api() {
 	token := l.API.Token
-	if token != "" && len(token) < MinToken && !l.bad["api.token"] {
+	if token != "" && len(token) < minToken && !l.bad["api.token"] {
 		from := l.from["api.token"]
-		l.problem(from.Source, "api.token", fmt.Sprintf("api.token has %d characters, want %d or more, such as from 'openssl rand -hex 32'", len(token), MinToken))
+		l.problem(from.Source, "api.token", fmt.Sprintf("api.token has %d characters, want %d or more, such as from 'openssl rand -hex 32'", len(token), minToken))
 	}
 	if i := strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 {
 		l.problem(l.from["api.token"].Source, "api.token", fmt.Sprintf("api.token has a character at %d that a header cannot have, want printable ASCII without spaces", i+1))
@@ -107,7 +107,7 @@ func (l *loader) api() {
 	for i, address := range l.API.Listen {
 		if !isLocal(address) {
 			l.problem(l.from["api.listen"].item(i), "api.listen", fmt.Sprintf(
-				"api.listen is %s, which others can reach, want a token in api.token-file or %sAPI_TOKEN, or an address of loopback such as 127.0.0.1:7654", quoted(address), EnvPrefix))
+				"api.listen is %s, which others can reach, want a token in api.token-file or %sAPI_TOKEN, or an address of loopback such as 127.0.0.1:7654", quoted(address), envPrefix))
 		}
 	}
 }
@@ -132,7 +132,7 @@ func (l *loader) token() {
 		return
 	}
 	src := l.from["api.token-file"].Source
-	text, err := readToken(file)
+	text, err := ReadToken(file)
 	if err != nil {
 		l.problem(src, "api.token-file", fmt.Sprintf("api.token-file is %s: %s", quoted(file), err))
 		return
@@ -141,7 +141,9 @@ func (l *loader) token() {
 	l.from["api.token"] = origin{Source: Source{Kind: KindFile, Name: file}}
 }
 
-func readToken(file string) (string, error) {
+// ReadToken returns the token in a file, which not everybody may read. An error does not
+// name the file.
+func ReadToken(file string) (string, error) {
 	data, err := readSmall(file, 4096)
 	if err != nil {
 		return "", fmt.Errorf("%s", reasonOf(err))
@@ -155,7 +157,7 @@ func readToken(file string) (string, error) {
 	}
 	text := strings.TrimSpace(string(data))
 	if text == "" {
-		return "", fmt.Errorf("it is empty, want a token of %d characters or more", MinToken)
+		return "", fmt.Errorf("it is empty, want a token of %d characters or more", minToken)
 	}
 	return text, nil
 }

@@ -24,10 +24,14 @@ type field struct {
 	ptr func(*Config) any
 	// valid judges a value, or each item of a list. Nil takes any.
 	valid func(any) bool
+	// words are the values there are, if there are only some.
+	words []string
 	// rows is what a table is made of, for fields that are lists of tables.
 	rows *rowKind
 	// derived says what it follows from, if it is not set.
 	derived string
+	// raised says what holds in place of the default, if that cannot be.
+	raised string
 	// live says that it can be changed while the node runs.
 	live bool
 	// secret values are not shown, and neither in files nor in flags.
@@ -36,12 +40,12 @@ type field struct {
 	sample string
 }
 
-// EnvPrefix is what the names of all variables of the environment begin with.
-const EnvPrefix = "CONNMGR_"
+// envPrefix is what the names of all variables of the environment begin with.
+const envPrefix = "CONNMGR_"
 
 // env returns the field's variable of the environment.
 func (f *field) env() string {
-	return EnvPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(f.key))
+	return envPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(f.key))
 }
 
 // derivedFlag is the name of the flag that follows from the key.
@@ -80,14 +84,13 @@ reach the node.`},
 }
 
 const (
-	wantConns    = "a number of connections, 1 or more"
-	wantLimit    = "a number of connections, 0 for no limit"
-	wantDuration = `a duration such as "20s" or "1m30s"`
-	wantBool     = "true or false"
-	wantPeer     = "a peer ID such as 12D3KooW… or Qm…"
+	wantConns = "a number of connections, 1 or more"
+	wantLimit = "a number of connections, 0 for no limit"
+	wantBool  = "true or false"
+	wantPeer  = "a peer ID such as 12D3KooW… or Qm…"
 )
 
-var fields = []*field{
+var fields = withWords([]*field{
 	{
 		key: "listen", ptr: func(c *Config) any { return &c.Listen }, valid: each(validListen),
 		help: "multiaddrs to listen on, over TCP or QUIC", more: `An empty list means that the node only dials.
@@ -117,16 +120,16 @@ Addresses of this default that the machine cannot have, such as those of IPv6, a
 	},
 	{
 		key: "drain-timeout", ptr: func(c *Config) any { return &c.DrainTimeout }, valid: between(100*time.Millisecond, time.Hour), live: true,
-		help: "how long the node may take to end when it is asked to", want: `a duration from "100ms" to "1h"`,
+		help: "how long the node may take to end when it is asked to", want: `a duration from "100ms" to "1h", such as "10s"`,
 	},
 
 	{
 		key: "watermarks.low", flag: "low-water", ptr: func(c *Config) any { return &c.Watermarks.Low }, valid: between(1, maxConns), live: true,
-		help: "connections at which a trim stops", want: wantConns,
+		help: "connections at which a trim stops", want: wantConns, raised: "high if that is less",
 	},
 	{
 		key: "watermarks.high", flag: "high-water", ptr: func(c *Config) any { return &c.Watermarks.High }, valid: between(1, maxConns), live: true,
-		help: "connections above which a trim starts", want: wantConns,
+		help: "connections above which a trim starts", want: wantConns, raised: "low if that is more",
 	},
 	{
 		key: "watermarks.hard-limit", flag: "hard-limit", ptr: func(c *Config) any { return &c.Watermarks.HardLimit }, valid: between(0, maxConns), live: true,
@@ -139,11 +142,11 @@ Addresses of this default that the machine cannot have, such as those of IPv6, a
 	},
 	{
 		key: "watermarks.grace", flag: "grace", ptr: func(c *Config) any { return &c.Watermarks.Grace }, valid: between(time.Duration(0), 24*time.Hour),
-		help: "how long a new peer is left alone", want: `a duration from "0s" to "24h"`,
+		help: "how long a new peer is left alone", want: `a duration from "0s" to "24h", such as "20s"`,
 	},
 	{
 		key: "watermarks.silence", flag: "silence", ptr: func(c *Config) any { return &c.Watermarks.Silence }, valid: between(10*time.Millisecond, 24*time.Hour),
-		help: "least time between two automatic trims", want: `a duration from "10ms" to "24h"`,
+		help: "least time between two automatic trims", want: `a duration from "10ms" to "24h", such as "10s"`,
 	},
 
 	{
@@ -154,7 +157,7 @@ Addresses of this default that the machine cannot have, such as those of IPv6, a
 	},
 
 	{
-		key: "gate.preset", ptr: func(c *Config) any { return &c.Gate.Preset }, valid: oneOf("public", "private-cluster", "none"), live: true,
+		key: "gate.preset", ptr: func(c *Config) any { return &c.Gate.Preset }, words: []string{"public", "private-cluster", "none"}, live: true,
 		help: `limits that belong together: "public", "private-cluster" or "none"`, more: "What is set below takes the place of what the preset has.",
 		want: `"public", "private-cluster" or "none"`,
 	},
@@ -192,15 +195,15 @@ time, rate is new ones per second, burst is how many may come at once.`,
 	},
 	{
 		key: "bans.half-life", ptr: func(c *Config) any { return &c.Bans.HalfLife }, valid: between(time.Second, maxBan),
-		help: "time in which a score halves", want: `a duration from "1s"`,
+		help: "time in which a score halves", want: `a duration from "1s", such as "10m"`,
 	},
 	{
 		key: "bans.first", ptr: func(c *Config) any { return &c.Bans.First }, valid: between(time.Second, maxBan),
-		help: "length of the first ban; each further one is twice as long", want: `a duration from "1s"`,
+		help: "length of the first ban; each further one is twice as long", want: `a duration from "1s", such as "10m"`,
 	},
 	{
 		key: "bans.longest", ptr: func(c *Config) any { return &c.Bans.Longest }, valid: between(time.Second, maxBan),
-		help: "length of the longest ban", want: `a duration from "1s"`,
+		help: "length of the longest ban", want: `a duration from "1s", such as "10m"`,
 	},
 	{
 		key: "bans.peers-per-address", ptr: func(c *Config) any { return &c.Bans.PeersPerAddress }, valid: between(0, maxConns),
@@ -237,7 +240,7 @@ allow unless they say otherwise.`,
 	{
 		key: "api.token", flag: "-", ptr: func(c *Config) any { return &c.API.Token }, secret: true,
 		help: "bearer token that the API asks for",
-		want: "a token in " + EnvPrefix + "API_TOKEN or in api.token-file: other files and command lines are read by others",
+		want: "a token in " + envPrefix + "API_TOKEN or in api.token-file: other files and command lines are read by others",
 	},
 	{
 		key: "api.token-file", ptr: func(c *Config) any { return &c.API.TokenFile },
@@ -245,13 +248,23 @@ allow unless they say otherwise.`,
 	},
 
 	{
-		key: "log.level", ptr: func(c *Config) any { return &c.Log.Level }, valid: oneOf("debug", "info", "warn", "error"), live: true,
+		key: "log.level", ptr: func(c *Config) any { return &c.Log.Level }, words: []string{"debug", "info", "warn", "error"}, live: true,
 		help: `"debug", "info", "warn" or "error"`, want: `"debug", "info", "warn" or "error"`,
 	},
 	{
-		key: "log.format", ptr: func(c *Config) any { return &c.Log.Format }, valid: oneOf("text", "json"),
+		key: "log.format", ptr: func(c *Config) any { return &c.Log.Format }, words: []string{"text", "json"},
 		help: `"text" or "json"`, want: `"text" or "json"`,
 	},
+})
+
+// withWords makes fields that have only some words take only those.
+func withWords(list []*field) []*field {
+	for _, f := range list {
+		if f.words != nil {
+			f.valid = oneOf(f.words...)
+		}
+	}
+	return list
 }
 
 // find returns the field of a key.

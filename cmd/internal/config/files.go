@@ -11,9 +11,9 @@ import (
 
 // This file reads the lists of rules that a configuration names.
 
-// ErrNoRules is wrapped by the error about a list without rules: it is more likely that
+// errNoRules is wrapped by the error about a list without rules: it is more likely that
 // fetching it went wrong than that there is nobody to deny any more.
-var ErrNoRules = errors.New("has no rules in it")
+var errNoRules = errors.New("has no rules in it")
 
 // Read returns the rules of a list. Its error names the file, and the line if one is
 // wrong.
@@ -33,7 +33,7 @@ func (l RuleList) Read() ([]connmgr.Rule, error) {
 	case err != nil:
 		return nil, err
 	case len(rules) == 0:
-		return nil, fmt.Errorf("connmgr: %s: %w", l.File, ErrNoRules)
+		return nil, fmt.Errorf("connmgr: %s: %w", l.File, errNoRules)
 	}
 	return rules, nil
 }
@@ -50,10 +50,10 @@ func (c *Config) CheckFiles() error {
 				Source: Source{Kind: KindFile, Name: line.File, Line: line.Line, Column: 1}, Field: "rules.lists",
 				Text: fmt.Sprintf("%s, want %s", quoted(line.Text), line.Want),
 			})
-		case errors.Is(err, ErrNoRules):
+		case errors.Is(err, errNoRules):
 			problems = append(problems, &Problem{
 				Source: c.from["rules.lists"].item(i), Field: "rules.lists",
-				Text: fmt.Sprintf("rules.lists: file is %s, which %s", quoted(list.File), ErrNoRules),
+				Text: fmt.Sprintf("rules.lists: file is %s, which %s", quoted(list.File), errNoRules),
 			})
 		case err != nil:
 			problems = append(problems, &Problem{

@@ -19,7 +19,7 @@ type Flags struct {
 func AddFlags(set *pflag.FlagSet) *Flags {
 	flags := &Flags{}
 	set.SortFlags = false // the order of the sample file
-	set.StringVar(&flags.file, "config", "", "`file` of configuration, in TOML (environment "+ConfigEnv+")")
+	set.StringVar(&flags.file, "config", "", "`file` of configuration, in TOML (environment "+configEnv+")")
 	alias := map[string]string{}
 	defaults := Default()
 	for _, f := range fields {
@@ -74,7 +74,11 @@ func (f *field) defaultText(c *Config) string {
 	if list, ok := deref(f.ptr(c)).([]string); ok {
 		return strings.Join(list, itemMark)
 	}
-	return strings.TrimSuffix(strings.Trim(literal(deref(f.ptr(c))), `"`), ".0")
+	text := strings.TrimSuffix(strings.Trim(literal(deref(f.ptr(c))), `"`), ".0")
+	if f.raised != "" {
+		text += ", or " + f.raised
+	}
+	return text
 }
 
 // flagValue is the value of a flag. It judges each text as it comes, so that a mistake

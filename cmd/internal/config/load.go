@@ -25,12 +25,12 @@ type Inputs struct {
 	Flags *Flags
 }
 
-// ConfigEnv is the variable of the environment that names the file.
-const ConfigEnv = EnvPrefix + "CONFIG"
+// configEnv is the variable of the environment that names the file.
+const configEnv = envPrefix + "CONFIG"
 
 // addressEnv is the variable by which commands find a running node; a node has no use for
 // it. The token, which they need too, they read from the node's own variable.
-const addressEnv = EnvPrefix + "API"
+const addressEnv = envPrefix + "API"
 
 // maxFile bounds a file of configuration, in bytes.
 const maxFile = 1 << 20
@@ -61,7 +61,7 @@ func (in Inputs) Name() string {
 		file = in.Flags.file
 	}
 	for _, variable := range in.Env {
-		if name, text, _ := strings.Cut(variable, "="); name == ConfigEnv && file == "" {
+		if name, text, _ := strings.Cut(variable, "="); name == configEnv && file == "" {
 			file = text
 		}
 	}
@@ -114,13 +114,13 @@ func (l *loader) env(variables []string) {
 	slices.Sort(variables)
 	for _, variable := range variables {
 		name, text, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(name, EnvPrefix) || name == ConfigEnv || name == addressEnv {
+		if !strings.HasPrefix(name, envPrefix) || name == configEnv || name == addressEnv {
 			continue
 		}
 		src := Source{Kind: KindEnv, Name: name}
 		f := fieldOfEnv(name)
 		if f == nil {
-			l.problem(src, "", "no such setting"+suggest(name, envNames()))
+			l.problem(src, "", "no such setting"+suggestEnv(name))
 			continue
 		}
 		if f.secret && text != "" { // its text is never shown, and may have any characters
@@ -142,11 +142,20 @@ func fieldOfEnv(name string) *field {
 }
 
 func envNames() []string {
-	names := []string{ConfigEnv}
+	names := []string{configEnv}
 	for _, f := range fields {
 		names = append(names, f.env())
 	}
 	return names
+}
+
+// suggestEnv is suggest for a variable, of which also the words count: those of a key in
+// another order, or of a flag.
+func suggestEnv(name string) string {
+	if f := sameWords(name); f != nil {
+		return "; did you mean " + f.env() + "?"
+	}
+	return suggest(name, envNames())
 }
 
 // suggest is the end of a message about a name that nothing has.

@@ -197,7 +197,7 @@ func TestEachMistakeIsNamedWithItsPlaceAndWhatWasExpected(t *testing.T) {
 		`connmgr.toml:1:36: listen is "/dns/é/tcp/1"` + listen,
 		`connmgr.toml:1:52: listen is 3` + listen,
 		`connmgr.toml:2:1: unknown key identty; did you mean identity?`,
-		`connmgr.toml:3:17: drain-timeout is 20, want a duration from "100ms" to "1h"`,
+		`connmgr.toml:3:17: drain-timeout is 20, want a duration from "100ms" to "1h", such as "10s"`,
 		`connmgr.toml:5:7: watermarks.low is "100", want a number of connections, 1 or more, without quotes`,
 		`connmgr.toml:6:1: unknown key watermarks.hihg; did you mean watermarks.high?`,
 		`connmgr.toml:7:8: watermarks.high is 0, want a number of connections, 1 or more`,
@@ -216,7 +216,7 @@ func TestEachMistakeIsNamedWithItsPlaceAndWhatWasExpected(t *testing.T) {
 		`connmgr.toml:22:9: log.level is 'loud', want "debug", "info", "warn" or "error"`,
 		`connmgr.toml:23:1: key level is already defined`,
 		`connmgr.toml:25:14: memory.high-water is nan, want a share from 0 to 1`,
-		`environment CONNMGR_BANS_FIRST: bans.first is "\x1b[31m", want a duration from "1s"`,
+		`environment CONNMGR_BANS_FIRST: bans.first is "\x1b[31m", want a duration from "1s", such as "10m"`,
 		`environment CONNMGR_RELAY: relay is "maybe", want true or false`,
 		`environment CONNMGR_WATERMARKS_HIHG: no such setting; did you mean CONNMGR_WATERMARKS_HIGH?`,
 	}
@@ -374,4 +374,19 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAVariableWithTheWordsOfASettingIsThatSettingMistyped(t *testing.T) {
+	for name, want := range map[string]string{
+		"CONNMGR_LOW_WATER":       "CONNMGR_WATERMARKS_LOW",
+		"CONNMGR_HARD_LIMIT":      "CONNMGR_WATERMARKS_HARD_LIMIT",
+		"CONNMGR_LEVEL_LOG":       "CONNMGR_LOG_LEVEL",
+		"CONNMGR_WATERMARKS_HIHG": "CONNMGR_WATERMARKS_HIGH",
+		"CONNMGR_MAX_INBOUND":     "CONNMGR_GATE_MAX_INBOUND",
+	} {
+		_, err := Load(Inputs{Env: []string{name + "=1"}})
+		if err == nil || !strings.Contains(err.Error(), "no such setting; did you mean "+want+"?") {
+			t.Errorf("%s: the error is %v, want it to suggest %s", name, err, want)
+		}
+	}
 }

@@ -1,5 +1,10 @@
 package config
 
+import (
+	"slices"
+	"strings"
+)
+
 // This file finds the name that somebody who mistyped one may have meant.
 
 // nearest returns the name closest to a word, and false if none is close: at most a third
@@ -37,4 +42,24 @@ func distance(a, b string) int {
 		before, last = last, row
 	}
 	return last[len(b)]
+}
+
+// sameWords returns the one field whose key or flag has all the words of a variable of the
+// environment, in any order: CONNMGR_LOW_WATER is watermarks.low, whose flag is
+// --low-water.
+func sameWords(variable string) *field {
+	words := strings.Split(strings.ToLower(strings.TrimPrefix(variable, envPrefix)), "_")
+	var found *field
+	for _, f := range fields {
+		for _, name := range []string{f.key, f.flagName()} {
+			has := strings.FieldsFunc(name, func(r rune) bool { return r == '.' || r == '-' })
+			if !slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(has, w) }) {
+				if found != nil && found != f {
+					return nil
+				}
+				found = f
+			}
+		}
+	}
+	return found
 }

@@ -112,7 +112,7 @@ func TestFlagsTellOfMistakesAtOnce(t *testing.T) {
 	for arg, want := range map[string]string{
 		"--low-water=many":            `invalid argument "many" for "--low-water" flag: watermarks.low is "many", want a number of connections, 1 or more`,
 		"--watermarks-low=0":          `invalid argument "0" for "--low-water" flag: watermarks.low is "0", want a number of connections, 1 or more`,
-		"--grace=20":                  `invalid argument "20" for "--grace" flag: watermarks.grace is "20", want a duration from "0s" to "24h"`,
+		"--grace=20":                  `invalid argument "20" for "--grace" flag: watermarks.grace is "20", want a duration from "0s" to "24h", such as "20s"`,
 		"--rules=origin=a":            `invalid argument "origin=a" for "--rules" flag: rules.lists: file is missing, want the name of a file`,
 		"--rules=a.netset":            `invalid argument "a.netset" for "--rules" flag: rules.lists is "a.netset", want origin=…, file=…, allow=…, not a.netset`,
 		"--api-token=0123456789abcde": `unknown flag: --api-token`,

@@ -24,6 +24,18 @@ func between[T int | float64 | time.Duration](lo, hi T) func(any) bool {
 	return func(v any) bool { n := v.(T); return n >= lo && n <= hi } // NaN is not
 }
 
+// Words returns the words that a flag can have, of the flags that have only some, by the
+// flags' names.
+func Words() map[string][]string {
+	words := make(map[string][]string)
+	for _, f := range fields {
+		if f.words != nil {
+			words[f.flagName()] = f.words
+		}
+	}
+	return words
+}
+
 func oneOf(words ...string) func(any) bool {
 	return each(func(s string) bool { return slices.Contains(words, s) })
 }

@@ -18,11 +18,11 @@ import (
 // rules would be worse than none.
 func (n *Node) startRules(ctx context.Context) error {
 	kept := n.rulesByOrigin()
-	if n.store != nil {
-		total := 0
-		for _, count := range kept {
-			total += count
-		}
+	total := 0
+	for _, count := range kept {
+		total += count
+	}
+	if total > 0 {
 		n.log.Info("rules kept from before", "file", n.store.Path(), "rules", total)
 	}
 	for _, list := range n.cfg.Rules.Lists {

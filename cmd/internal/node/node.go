@@ -4,7 +4,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -116,9 +115,8 @@ func (n *Node) openManager() (err error) {
 
 // announce says what has started, in a few lines.
 func (n *Node) announce() {
-	l := n.cm.Core().Limits()
-	n.log.Info("started", "peer", n.host.ID().String(), "low_water", l.LowWater, "high_water", l.HighWater,
-		"hard_limit", limitText(l.HardLimit), "gate", n.cfg.Gate.Preset)
+	attrs := append([]any{"peer", n.host.ID().String()}, limitAttrs(n.cm.Core().Limits())...)
+	n.log.Info("started", append(attrs, "gate", n.cfg.Gate.Preset)...)
 	addrs := n.ListenAddrs()
 	for _, addr := range addrs {
 		n.log.Info("listening", "address", addr.String())
@@ -127,16 +125,21 @@ func (n *Node) announce() {
 		n.log.Info("not listening, dialling only")
 	}
 	for _, l := range n.api.listeners {
-		n.log.Info("API and page", "url", pageURL(l.Addr()))
+		attrs := []any{"url", pageURL(l.Addr())}
+		if tcp, ok := l.Addr().(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+			attrs = append(attrs, "also", "every other address of this machine")
+		}
+		n.log.Info("API and page", attrs...)
 	}
 }
 
-// limitText is a limit as logs show it.
-func limitText(limit int) string {
-	if limit == math.MaxInt {
-		return "none"
+// limitAttrs is limits as logs show them. There is no hard limit to show if there is none.
+func limitAttrs(l connmgr.Limits) []any {
+	attrs := []any{"low_water", l.LowWater, "high_water", l.HighWater}
+	if l.HardLimit != math.MaxInt {
+		attrs = append(attrs, "hard_limit", l.HardLimit)
 	}
-	return fmt.Sprint(limit)
+	return attrs
 }
 
 // Host returns the libp2p host.
@@ -155,20 +158,6 @@ func (n *Node) APIAddr() net.Addr {
 
 // Failed returns a channel that gets an error if the node cannot go on.
 func (n *Node) Failed() <-chan error { return n.api.failed }
-
-// Run runs a node until ctx ends, and then drains it. It returns nil after a clean drain.
-func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	n, err := New(ctx, cfg, log)
-	if err != nil {
-		return err
-	}
-	var failed error
-	select {
-	case <-ctx.Done():
-	case failed = <-n.Failed():
-	}
-	return errors.Join(failed, n.Close())
-}
 
 // within runs f, and gives up waiting for it when ctx ends. It reports whether f
 // returned.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -50,7 +51,7 @@ func TestANodeIsReachedOverTCPAndQUICAndSaysHowItIs(t *testing.T) {
 	}
 	for _, want := range []string{
 		"peer=" + n.Host().ID().String(), "low_water=100 high_water=400 hard_limit=600",
-		"/quic-v1/p2p/" + n.Host().ID().String(), "url=" + url(n, "/"), "rules.db",
+		"/quic-v1/p2p/" + n.Host().ID().String(), "url=" + url(n, "/"),
 	} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the start is logged as\n%s\nwant a word on %q", log, want)
@@ -350,5 +351,20 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 	}
 	if states := Reloading(); states[0] != "RELOADING=1" {
 		t.Errorf("reloading is %q", states)
+	}
+}
+
+func TestANodeLogsNumbersAndNothingThatIsNot(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Watermarks.HardLimit = 0
+	cfg.API.Listen = []string{"0.0.0.0:0"}
+	cfg.API.Token = "a-token-of-16-bytes"
+	n, log := start(t, cfg)
+	if text := log.String(); strings.Contains(text, "hard_limit") || strings.Contains(text, "kept from before") {
+		t.Errorf("the node logs\n%s\nwant no hard limit where there is none, and no rules from before", text)
+	}
+	want := fmt.Sprintf(`msg="API and page" url=http://localhost:%d/ also="every other address of this machine"`, n.APIAddr().(*net.TCPAddr).Port)
+	if !strings.Contains(log.String(), want) {
+		t.Errorf("the node logs\n%s\nwant a line with %s", log, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"strings"
 
 	"github.com/dep2p/connmgr/cmd/internal/config"
 )
@@ -16,10 +17,11 @@ import (
 // logged; everything else is applied all the same.
 func (n *Node) Reload(ctx context.Context, next config.Config) error {
 	for _, change := range config.Changes(&n.cfg, &next) {
+		attrs := []any{"field", change.Key, "from", unquoted(change.Old), "to", unquoted(change.New)}
 		if change.Live {
-			n.log.Info("changed", "field", change.Key, "from", change.Old, "to", change.New)
+			n.log.Info("changed", attrs...)
 		} else {
-			n.log.Warn("changed, but takes a restart", "field", change.Key, "from", change.Old, "to", change.New)
+			n.log.Warn("changed, but takes a restart", attrs...)
 		}
 	}
 	before := n.cfg
@@ -29,8 +31,7 @@ func (n *Node) Reload(ctx context.Context, next config.Config) error {
 	core, limits := n.cm.Core(), n.cfg.Watermarks.Limits()
 	if now := core.Limits(); now != limits {
 		errs = append(errs, core.SetLimits(limits))
-		n.log.Info("limits", "low_water", limits.LowWater, "high_water", limits.HighWater,
-			"hard_limit", limitText(limits.HardLimit), "outbound_floor", limits.OutboundFloor)
+		n.log.Info("limits", append(limitAttrs(limits), "outbound_floor", limits.OutboundFloor)...)
 	}
 	gate, door := n.cm.Gater().Core(), n.cfg.Gate.Limits()
 	if now := gate.Limits(); !reflect.DeepEqual(now, door) {
@@ -41,3 +42,7 @@ func (n *Node) Reload(ctx context.Context, next config.Config) error {
 	errs = append(errs, n.reloadRules(ctx, before.Rules.Lists, n.cfg.Rules.Lists))
 	return errors.Join(errs...)
 }
+
+// unquoted is a value without the quotes that TOML has: logs put their own around it, and
+// escape those within.
+func unquoted(literal string) string { return strings.ReplaceAll(literal, `"`, "") }
