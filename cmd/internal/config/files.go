@@ -23,6 +23,14 @@ func (l RuleList) Read() ([]connmgr.Rule, error) {
 	if l.Allow {
 		format.Effect = connmgr.Allow
 	}
+	// Opening a pipe waits for whoever writes to it, and a node would wait with it.
+	info, err := os.Stat(l.File)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file but %s", l.File, info.Mode().Type())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connmgr: rules of %q: %w", l.Origin, err)
+	}
 	file, err := os.Open(l.File)
 	if err != nil {
 		return nil, fmt.Errorf("connmgr: rules of %q: %w", l.Origin, err)

@@ -32,6 +32,10 @@ func LoadIdentity(name string) (crypto.PrivKey, error) {
 }
 
 func readIdentity(name string) (crypto.PrivKey, error) {
+	// Before it is opened, since opening a pipe waits for whoever writes to it.
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("connmgr: identity file %s is not a file but %s", name, info.Mode().Type())
+	}
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("connmgr: cannot open the identity file: %w", err)
