@@ -89,12 +89,12 @@ type window struct {
 }
 
 // open opens a page in a new window of a desktop's size. Without a browser the test is
-// skipped, or fails if CONNMGR_BROWSER=required is in the environment.
+// skipped, or fails if BROWSERTEST=required is in the environment.
 func open(t *testing.T, address string, first ...chromedp.Action[chromedp.Void]) *window {
 	t.Helper()
 	ctx, err := browser()
 	if err != nil {
-		if os.Getenv("CONNMGR_BROWSER") == "required" || !errors.Is(err, errNoBrowser) {
+		if os.Getenv("BROWSERTEST") == "required" || !errors.Is(err, errNoBrowser) {
 			t.Fatal(err)
 		}
 		t.Skip(err)

@@ -2,6 +2,6 @@
 // node behind it. There is nothing but tests in it.
 //
 // They need Chromium (on Debian: apt-get install chromium) and are skipped without one,
-// unless CONNMGR_BROWSER=required is in the environment. One of them takes the pictures of
-// the documentation, if CONNMGR_SCREENSHOT says where to put them.
+// unless BROWSERTEST=required is in the environment. One of them takes the pictures of
+// the documentation, if BROWSERTEST_PICTURES says where to put them.
 package browsertest

@@ -19,15 +19,15 @@ import (
 // which takes as long as the chart shows.
 
 // TestPicturesForTheDocumentation writes page.png, page-dark.png and page-phone.png into the
-// folder that is in the environment as CONNMGR_SCREENSHOT:
+// folder that is in the environment as BROWSERTEST_PICTURES:
 //
-//	CONNMGR_SCREENSHOT=$PWD/docs go test -count=1 -run Pictures ./cmd/internal/browsertest
+//	BROWSERTEST_PICTURES=$PWD/docs go test -count=1 -run Pictures ./cmd/internal/browsertest
 //
 // It takes five minutes, and Linux, which has all of 127.0.0.0/8.
 func TestPicturesForTheDocumentation(t *testing.T) {
-	dir := os.Getenv("CONNMGR_SCREENSHOT")
+	dir := os.Getenv("BROWSERTEST_PICTURES")
 	if dir == "" {
-		t.Skip("pictures are taken only if CONNMGR_SCREENSHOT says where to put them")
+		t.Skip("pictures are taken only if BROWSERTEST_PICTURES says where to put them")
 	}
 	node := watch(t, setup{low: 30, high: 50, hard: 70, grace: 12 * time.Second, silence: 10 * time.Second})
 	crowd := visitorsAt(t, 72, func(i int) libp2p.Option {
