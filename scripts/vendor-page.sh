@@ -2,12 +2,12 @@
 # Puts the page's chart library, uPlot, where the page has it: the version below, as
 # published, checked against the digest below, with its license.
 #
-#   scripts/vendor-page.sh            writes connmgrhttp/page/static/assets/uplot
+#   scripts/vendor-page.sh            writes connmgrhttp/internal/page/static/assets/uplot
 #   scripts/vendor-page.sh --check    only says whether what is there is what was published
 #
 # It needs npm, which asks whatever registry it is set up for. For another version,
 # change the first two values (the digest is what "npm view uplot@VERSION dist.integrity"
-# prints), run it, and copy the hashes it prints into connmgrhttp/page/vendored_test.go.
+# prints), run it, and copy the hashes it prints into connmgrhttp/internal/page/vendored_test.go.
 set -euo pipefail
 
 version=1.6.32
@@ -26,7 +26,7 @@ fi
 [ $# -eq 0 ] || die "usage: scripts/vendor-page.sh [--check]"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-to=$PWD/connmgrhttp/page/static/assets/uplot
+to=$PWD/connmgrhttp/internal/page/static/assets/uplot
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -213,7 +213,7 @@ func TestDocsSayWhatEveryFaultMeans(t *testing.T) {
 
 func TestDocsDescribeEverySectionOfThePage(t *testing.T) {
 	page := docsFile(t, operatorsPage)
-	html, err := os.ReadFile("../../connmgrhttp/page/static/index.html")
+	html, err := os.ReadFile("../../connmgrhttp/internal/page/static/index.html")
 	if err != nil {
 		t.Fatal(err)
 	}
