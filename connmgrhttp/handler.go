@@ -12,9 +12,9 @@ import (
 	"github.com/dep2p/connmgr"
 	"github.com/dep2p/connmgr/connmgrhttp/internal/guard"
 	"github.com/dep2p/connmgr/connmgrhttp/internal/journal"
+	"github.com/dep2p/connmgr/connmgrhttp/internal/page"
 	"github.com/dep2p/connmgr/connmgrhttp/internal/problem"
 	"github.com/dep2p/connmgr/connmgrhttp/internal/wire"
-	"github.com/dep2p/connmgr/connmgrhttp/internal/page"
 )
 
 // This file makes the handler: what there is at which path. The other files have what is
