@@ -209,7 +209,19 @@ func (c *trackedConn) endRequest() {
 	c.limiter.mu.Lock()
 	defer c.limiter.mu.Unlock()
 	c.limiter.active--
-	if !c.closed {
+}
+
+// onIdle is an [http.Server]'s ConnState. A connection waits for its next request when the
+// end of the last answer has been written, which is after the handler has returned: closed
+// in between, the answer would be cut off.
+func onIdle(conn net.Conn, state http.ConnState) {
+	c, ok := conn.(*trackedConn)
+	if !ok || state != http.StateIdle {
+		return
+	}
+	c.limiter.mu.Lock()
+	defer c.limiter.mu.Unlock()
+	if !c.closed && c.waiting == nil {
 		c.waitLocked()
 	}
 }

@@ -58,6 +58,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, most int) error 
 		DisableGeneralOptionsHandler: true, // the handler answers OPTIONS * as well
 		BaseContext:                  func(net.Listener) context.Context { return ctx },
 		ConnContext:                  withConn,
+		ConnState:                    onIdle,
 		ErrorLog:                     slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug), // others' mistakes
 	}
 	ended := make(chan error, 1)
