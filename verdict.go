@@ -133,6 +133,19 @@ func (t Trigger) String() string {
 	return fmt.Sprintf("Trigger(%d)", t)
 }
 
+// Trims reports whether a trim, and so a plan, can have the trigger. The others close
+// without one.
+func (t Trigger) Trims() bool {
+	switch t {
+	case TriggerManual, TriggerHighWater, TriggerTick, TriggerGrace, TriggerHardLimit, TriggerForce:
+		return true
+	case TriggerNewcomer, TriggerRule, TriggerReport, TriggerRequest:
+		return false
+	default:
+		return false
+	}
+}
+
 // strength orders the triggers by what they allow: a caller may be content with
 // a running trim that is at least as strong as the one it wants.
 func (t Trigger) strength() int {

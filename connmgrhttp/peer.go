@@ -13,6 +13,7 @@ import (
 	"github.com/dep2p/connmgr/connmgrhttp/api"
 	"github.com/dep2p/connmgr/connmgrhttp/internal/journal"
 	"github.com/dep2p/connmgr/connmgrhttp/internal/problem"
+	"github.com/dep2p/connmgr/connmgrhttp/internal/wire"
 )
 
 // This file tells all that is known about one peer. why.go puts it into sentences.
@@ -67,7 +68,7 @@ func (h *handler) getPeer(r *http.Request) (any, error) {
 	if reported {
 		doc.Standing = &api.Standing{Score: standing.Score, Bans: standing.Bans}
 		if !standing.BannedUntil.IsZero() {
-			doc.Standing.BannedUntil = new(utc(standing.BannedUntil))
+			doc.Standing.BannedUntil = new(wire.UTC(standing.BannedUntil))
 		}
 	}
 	doc.Why = h.why(&doc, p)
@@ -137,7 +138,7 @@ func conns(info *connmgr.PeerInfo, now time.Time) []api.Conn {
 	docs := []api.Conn{}
 	for _, c := range info.Conns {
 		doc := api.Conn{
-			Direction: c.Direction, Opened: utc(c.Opened), AgeSeconds: max(0, now.Sub(c.Opened).Seconds()),
+			Direction: c.Direction, Opened: wire.UTC(c.Opened), AgeSeconds: max(0, now.Sub(c.Opened).Seconds()),
 			Streams: max(0, c.Conn.Stat().Streams), State: "open",
 		}
 		switch {

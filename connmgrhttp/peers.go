@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dep2p/connmgr"
 	"github.com/dep2p/connmgr/connmgrhttp/api"
@@ -39,7 +38,7 @@ func (h *handler) getPeers(r *http.Request) (any, error) {
 		return nil, err
 	}
 	doc := api.PeerList{
-		At: utc(p.plan.At), Trigger: trigger, Total: len(p.peers),
+		At: wire.UTC(p.plan.At), Trigger: trigger, Total: len(p.peers),
 		Offset: offset, Limit: limit, Peers: []api.Peer{},
 	}
 	order := p.order(by)
@@ -93,11 +92,8 @@ func (h *handler) getPlan(r *http.Request) (any, error) {
 func planTrigger(q *query) connmgr.Trigger {
 	var trigger connmgr.Trigger
 	q.word("trigger", &trigger)
-	switch trigger {
-	case connmgr.TriggerNewcomer, connmgr.TriggerRule, connmgr.TriggerReport, connmgr.TriggerRequest:
+	if !trigger.Trims() {
 		q.refuse("trigger", "trigger %v makes no plan", trigger)
-	case connmgr.TriggerManual, connmgr.TriggerHighWater, connmgr.TriggerTick,
-		connmgr.TriggerGrace, connmgr.TriggerHardLimit, connmgr.TriggerForce:
 	}
 	return trigger
 }
@@ -152,11 +148,11 @@ func peerDocument(name string, p *planned, j *judged, info *connmgr.PeerInfo) ap
 		doc.ActiveBonus = p.policy.ActiveBonus
 	}
 	if !j.Since.IsZero() {
-		doc.Since = new(utc(j.Since))
+		doc.Since = new(wire.UTC(j.Since))
 		doc.AgeSeconds = max(0, p.plan.At.Sub(j.Since).Seconds())
 	}
 	if ends := j.Since.Add(p.policy.GracePeriod); ends.After(p.plan.At) {
-		doc.GraceEnds = new(utc(ends))
+		doc.GraceEnds = new(wire.UTC(ends))
 	}
 	for _, addr := range addresses(info) {
 		doc.Addresses = append(doc.Addresses, addr.String())
@@ -226,9 +222,6 @@ func (h *handler) readPeerFilter(q *query) func(*candidate) bool {
 func figures(p *connmgr.Plan) api.PlanFigures {
 	return wire.Figures(p.Figures, p.At, p.Trigger, p.GraceEnds)
 }
-
-// utc is a time as documents have it.
-func utc(t time.Time) time.Time { return t.Round(0).UTC() }
 
 // orEmpty returns a slice that is [] in JSON when it is empty, not null.
 func orEmpty[T any](s []T) []T {

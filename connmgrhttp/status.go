@@ -18,9 +18,9 @@ func (h *handler) getStatus(r *http.Request) (any, error) {
 	}
 	s, gate := h.m.Stats(), h.g.Stats()
 	doc := api.Status{
-		Now:                utc(time.Now()),
+		Now:                wire.UTC(time.Now()),
 		Node:               h.node,
-		Started:            utc(h.started),
+		Started:            wire.UTC(h.started),
 		Limits:             h.limits(),
 		GracePeriodSeconds: h.m.Policy().GracePeriod.Seconds(),
 		Connections: api.Connections{

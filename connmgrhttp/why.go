@@ -10,6 +10,7 @@ import (
 	"github.com/dep2p/connmgr"
 	"github.com/dep2p/connmgr/connmgrhttp/api"
 	"github.com/dep2p/connmgr/connmgrhttp/internal/journal"
+	"github.com/dep2p/connmgr/internal/timespan"
 )
 
 // This file says in sentences why a peer stays, would go, or has gone. The page and the
@@ -46,7 +47,7 @@ func (h *handler) why(d *api.PeerDetail, p *planned) []string {
 // sayWhyGone says why a peer went, as far as that is remembered.
 func (h *handler) sayWhyGone(d *api.PeerDetail, p *planned, say func(format string, args ...any)) {
 	for _, e := range d.History {
-		when := fmt.Sprintf("%s ago (%s)", ago(p.plan.At.Sub(e.At)), e.At.UTC().Format(time.RFC3339))
+		when := fmt.Sprintf("%s ago (%s)", timespan.String(p.plan.At.Sub(e.At)), e.At.UTC().Format(time.RFC3339))
 		switch {
 		case e.Type == api.PeerClosed || e.Type == api.Denied:
 			say("%s: %s.", when, e.Text)
@@ -97,7 +98,7 @@ func verdictSentence(d *api.PeerDetail, p *planned) string {
 			return "It stays: it is in its grace period."
 		}
 		return fmt.Sprintf("It stays: it connected %s ago and is in its grace period for %s more.",
-			span(d.AgeSeconds), ago(d.GraceEnds.Sub(p.plan.At)))
+			span(d.AgeSeconds), timespan.String(d.GraceEnds.Sub(p.plan.At)))
 	case connmgr.KeptProtected:
 		return fmt.Sprintf("It stays: it is protected (%s).", strings.Join(d.Protections, ", "))
 	case connmgr.KeptOutboundFloor:
@@ -167,20 +168,6 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// ago is a time span, rounded to what people care for: "42s", "3m05s", "2h10m", "3d04h".
-func ago(d time.Duration) string {
-	const day = 24 * time.Hour
-	d = max(d, 0).Round(time.Second)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
-	case d < day:
-		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
-	default:
-		return fmt.Sprintf("%dd%02dh", d/day, d%day/time.Hour)
-	}
+func span(seconds float64) string {
+	return timespan.String(time.Duration(seconds * float64(time.Second)))
 }
-
-func span(seconds float64) string { return ago(time.Duration(seconds * float64(time.Second))) }

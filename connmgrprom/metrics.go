@@ -92,7 +92,7 @@ var metrics = []metric{
 		"Trims that have ended, by what set them off.",
 		[]string{"trigger"},
 		func(r *reading, emit emitter) {
-			emitAll(tallied(r.stats.Trims, startsTrims), emit)
+			emitAll(tallied(r.stats.Trims, connmgr.Trigger.Trims), emit)
 		},
 	},
 	{

@@ -1,10 +1,6 @@
 package connmgrprom
 
-import (
-	"encoding"
-
-	"github.com/dep2p/connmgr"
-)
+import "encoding"
 
 // This file counts under the words that the core has for its constants.
 
@@ -25,20 +21,6 @@ func wordOf[K constant](k K) string {
 		return ""
 	}
 	return string(word)
-}
-
-// startsTrims reports whether a trim can have the trigger. The others close without one.
-func startsTrims(t connmgr.Trigger) bool {
-	switch t {
-	case connmgr.TriggerNewcomer, connmgr.TriggerRule, connmgr.TriggerReport,
-		connmgr.TriggerRequest:
-		return false
-	case connmgr.TriggerManual, connmgr.TriggerHighWater, connmgr.TriggerTick,
-		connmgr.TriggerGrace, connmgr.TriggerHardLimit, connmgr.TriggerForce:
-		return true
-	default:
-		return true
-	}
 }
 
 // tally is what was counted under words, in the order of the constants. It has a place

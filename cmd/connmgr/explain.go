@@ -11,6 +11,7 @@ import (
 
 	"github.com/dep2p/connmgr/cmd/internal/client"
 	"github.com/dep2p/connmgr/connmgrhttp/api"
+	"github.com/dep2p/connmgr/internal/timespan"
 	"github.com/spf13/cobra"
 )
 
@@ -70,12 +71,12 @@ func writeExplanation(out io.Writer, p *api.PeerDetail) error {
 	writeScore(out, p)
 	writeStanding(out, p)
 	if p.Connected && p.Since != nil {
-		fmt.Fprintf(out, "\nCONNECTED for %s, since %s\n", age(seconds(p.AgeSeconds)), moment(*p.Since))
+		fmt.Fprintf(out, "\nCONNECTED for %s, since %s\n", timespan.String(seconds(p.AgeSeconds)), moment(*p.Since))
 	}
 	if len(p.Conns) > 0 {
 		t := indentedTable(out, "  ", "DIRECTION", "ADDRESS", "AGE", "STREAMS", "STATE")
 		for _, c := range p.Conns {
-			t.row(c.Direction.String(), plainText(c.Address), age(seconds(c.AgeSeconds)), strconv.Itoa(c.Streams), plainText(c.State))
+			t.row(c.Direction.String(), plainText(c.Address), timespan.String(seconds(c.AgeSeconds)), strconv.Itoa(c.Streams), plainText(c.State))
 		}
 		if err := t.flush(); err != nil {
 			return err

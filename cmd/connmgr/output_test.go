@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/dep2p/connmgr/internal/timespan"
 )
 
 // This file tests how things are written: ages, and texts of strangers.
@@ -17,7 +19,7 @@ func TestAgesAreWrittenAsPeopleSayThem(t *testing.T) {
 		59*time.Second + 600*time.Millisecond: "1m00s", 3*time.Minute + 5*time.Second: "3m05s",
 		time.Hour: "1h00m", 23*time.Hour + 59*time.Minute + 59*time.Second: "23h59m", 24 * time.Hour: "1d00h", 76 * time.Hour: "3d04h",
 	} {
-		if got := age(d); got != want {
+		if got := timespan.String(d); got != want {
 			t.Errorf("%v is %q, want %q", d, got, want)
 		}
 	}

@@ -9,8 +9,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dep2p/connmgr"
 	"github.com/dep2p/connmgr/cmd/internal/client"
 	"github.com/dep2p/connmgr/connmgrhttp/api"
+	"github.com/dep2p/connmgr/internal/timespan"
 	"github.com/spf13/cobra"
 )
 
@@ -25,8 +27,16 @@ var (
 )
 
 // planTriggers are the words of the triggers for which there are plans.
-func planTriggers() []string {
-	return []string{"manual", "high_water", "tick", "grace_ended", "hard_limit", "force"}
+func planTriggers() (words []string) {
+	for t := connmgr.Trigger(0); ; t++ {
+		word, err := t.MarshalText()
+		if err != nil {
+			return words
+		}
+		if t.Trims() {
+			words = append(words, string(word))
+		}
+	}
 }
 
 // planReasons are the words of the reasons that a plan has.
@@ -215,7 +225,7 @@ func writePeers(out io.Writer, peers []api.Peer, room int) error {
 		}
 		t.row(name(p.Peer), next, p.Verdict.Reason.String(), strconv.Itoa(p.Score),
 			strconv.Itoa(p.Connections), strconv.Itoa(p.Outbound), strconv.Itoa(p.Streams),
-			age(seconds(p.AgeSeconds)), addressText(p.Addresses))
+			timespan.String(seconds(p.AgeSeconds)), addressText(p.Addresses))
 	}
 	return t.flush()
 }

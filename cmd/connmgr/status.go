@@ -12,6 +12,7 @@ import (
 
 	"github.com/dep2p/connmgr/cmd/internal/client"
 	"github.com/dep2p/connmgr/connmgrhttp/api"
+	"github.com/dep2p/connmgr/internal/timespan"
 	"github.com/spf13/cobra"
 )
 
@@ -56,7 +57,7 @@ func warnings(s *api.Status) (list []string) {
 	warn(s.Gate.UnsavedRules > 0, "%s not saved: in force, but a restart forgets them", isAre(s.Gate.UnsavedRules, "change of rules", "changes of rules"))
 	warn(l.HardLimit != nil && open >= *l.HardLimit, "%s open, and the hard limit is %d: newcomers are refused unless they rank higher", isAre(open, "connection", "connections"), deref(l.HardLimit))
 	if t := s.LastTrim; t != nil && t.Shortfall > 0 && open > l.HighWater {
-		warn(true, "the last trim, %s ago, fell %s short: %s", age(s.Now.Sub(t.Started)), count(t.Shortfall, "connection"), causes(t.Causes))
+		warn(true, "the last trim, %s ago, fell %s short: %s", timespan.String(s.Now.Sub(t.Started)), count(t.Shortfall, "connection"), causes(t.Causes))
 	} else {
 		warn(open > l.HighWater, "%s open, above high water, %d: those in grace and the protected ones stay", isAre(open, "connection", "connections"), l.HighWater)
 	}
@@ -123,7 +124,7 @@ func writeStatus(out io.Writer, address string, s *api.Status) error {
 		name = plainLine(s.Node) + " at " + address
 	}
 	t.row("node", name)
-	t.row("started", fmt.Sprintf("%s, %s ago", moment(s.Started), age(s.Now.Sub(s.Started))))
+	t.row("started", fmt.Sprintf("%s, %s ago", moment(s.Started), timespan.String(s.Now.Sub(s.Started))))
 	c := s.Connections
 	t.row("connections", fmt.Sprintf("%d open: %d inbound, %d outbound%s", c.Open, c.Inbound, c.Outbound,
 		also(part{c.Unknown, "unknown"}, part{c.Arriving, "arriving"}, part{c.Closing, "closing"})))
@@ -133,7 +134,7 @@ func writeStatus(out io.Writer, address string, s *api.Status) error {
 	t.row("grace period", seconds(s.GracePeriodSeconds).String())
 	t.row("trims", tally(s.Trims))
 	if trim := s.LastTrim; trim != nil {
-		text := fmt.Sprintf("%s ago (%s), freed %s in %s", age(s.Now.Sub(trim.Started)), trim.Trigger, count(trim.Freed, "connection"), tookText(trim.TookSeconds))
+		text := fmt.Sprintf("%s ago (%s), freed %s in %s", timespan.String(s.Now.Sub(trim.Started)), trim.Trigger, count(trim.Freed, "connection"), tookText(trim.TookSeconds))
 		if trim.Shortfall > 0 {
 			text += fmt.Sprintf(", %d short", trim.Shortfall)
 		}

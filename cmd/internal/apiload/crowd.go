@@ -2,13 +2,13 @@ package apiload
 
 import (
 	"context"
-	"errors"
 	"io"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/dep2p/connmgr/cmd/internal/parallel"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -54,7 +54,7 @@ type member struct {
 
 func startCrowd(ctx context.Context, cfg Config, to host.Host) (*crowd, error) {
 	c := &crowd{members: make([]*member, cfg.Nodes), stop: func() {}}
-	err := inParallel(cfg.Nodes, func(i int) (err error) {
+	err := parallel.Each(cfg.Nodes, func(i int) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ func (c *crowd) close() {
 		return
 	}
 	c.rest()
-	_ = inParallel(len(c.members), func(i int) error {
+	_ = parallel.Each(len(c.members), func(i int) error {
 		if c.members[i] == nil { // it did not start
 			return nil
 		}
@@ -108,14 +108,14 @@ func (c *crowd) close() {
 
 // connectAll has all connect. Those that the node does not keep are no error.
 func (c *crowd) connectAll(ctx context.Context) {
-	_ = inParallel(len(c.members), func(i int) error { return c.members[i].enter(ctx, 1) })
+	_ = parallel.Each(len(c.members), func(i int) error { return c.members[i].enter(ctx, 1) })
 }
 
 // rest ends churning, and has all leave.
 func (c *crowd) rest() {
 	c.stop()
 	c.wg.Wait()
-	_ = inParallel(len(c.members), func(i int) error {
+	_ = parallel.Each(len(c.members), func(i int) error {
 		if m := c.members[i]; m != nil {
 			return m.host.Network().ClosePeer(m.to.ID)
 		}
@@ -190,20 +190,4 @@ func (m *member) openStream(ctx context.Context) error {
 	_ = s.SetReadDeadline(time.Now().Add(patience))
 	_, err = io.ReadFull(s, greeting)
 	return err
-}
-
-// inParallel calls f for 0 to n-1, sixteen at a time, and returns all errors.
-func inParallel(n int, f func(i int) error) error {
-	errs := make([]error, n)
-	slots := make(chan struct{}, 16)
-	var all sync.WaitGroup
-	for i := range n {
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			errs[i] = f(i)
-		})
-	}
-	all.Wait()
-	return errors.Join(errs...)
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/dep2p/connmgr"
+	"github.com/dep2p/connmgr/cmd/internal/parallel"
 	"github.com/dep2p/connmgr/connmgrlibp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -180,7 +181,7 @@ func (d *performance) play(ctx context.Context) error {
 // bring lets nodes connect, and has them tagged.
 func (d *performance) bring(ctx context.Context, nodes crowd) error {
 	to := peer.AddrInfo{ID: d.guarded.ID(), Addrs: d.guarded.Addrs()}
-	return inParallel(len(nodes), func(i int) error {
+	return parallel.Each(len(nodes), func(i int) error {
 		n := nodes[i]
 		// It gets its tags before it dials, since a trim can come right after, and
 		// again afterwards, since tags of one who is not there are kept briefly.

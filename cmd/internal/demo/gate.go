@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dep2p/connmgr"
+	"github.com/dep2p/connmgr/cmd/internal/parallel"
 	"github.com/dep2p/connmgr/connmgrlibp2p"
 	"github.com/libp2p/go-libp2p"
 	libp2pconnmgr "github.com/libp2p/go-libp2p/core/connmgr"
@@ -178,7 +179,7 @@ func (g *gatehouse) dial(ctx context.Context, h host.Host) (bool, error) {
 // dialAll lets visitors try at the same time, and returns how many are connected once
 // the gate has spoken about all of them.
 func (g *gatehouse) dialAll(ctx context.Context, hosts []host.Host) (in int, err error) {
-	_ = inParallel(len(hosts), func(i int) error {
+	_ = parallel.Each(len(hosts), func(i int) error {
 		to := peer.AddrInfo{ID: g.host.ID(), Addrs: sameFamily(hosts[i], g.host)}
 		return hosts[i].Connect(ctx, to) // a refusal can come right after it has returned
 	})

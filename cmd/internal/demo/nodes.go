@@ -2,13 +2,13 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"sync"
 	"time"
 
+	"github.com/dep2p/connmgr/cmd/internal/parallel"
 	"github.com/dep2p/connmgr/connmgrlibp2p"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/connmgr"
@@ -188,7 +188,7 @@ func newCrowd(ctx context.Context, opts Options, rng *rand.ChaCha8, guarded peer
 		}
 		keys[i] = key
 	}
-	err := inParallel(opts.Peers, func(i int) (err error) {
+	err := parallel.Each(opts.Peers, func(i int) (err error) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -207,26 +207,10 @@ func newCrowd(ctx context.Context, opts Options, rng *rand.ChaCha8, guarded peer
 }
 
 func (c crowd) close() {
-	_ = inParallel(len(c), func(i int) error {
+	_ = parallel.Each(len(c), func(i int) error {
 		if c[i] != nil {
 			return c[i].host.Close()
 		}
 		return nil
 	})
-}
-
-// inParallel calls f for 0 to n-1, sixteen at a time, and returns all errors.
-func inParallel(n int, f func(i int) error) error {
-	errs := make([]error, n)
-	slots := make(chan struct{}, 16)
-	var all sync.WaitGroup
-	for i := range n {
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			errs[i] = f(i)
-		})
-	}
-	all.Wait()
-	return errors.Join(errs...)
 }

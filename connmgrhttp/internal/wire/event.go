@@ -21,14 +21,14 @@ func (n Names) Event(e connmgr.Event) api.Event {
 	switch e := e.(type) {
 	case connmgr.EventConnected:
 		doc.Type = api.Connected
-		doc.At, doc.Peer, doc.Direction = utc(e.At), n.Peer(e.Peer), new(e.Direction)
+		doc.At, doc.Peer, doc.Direction = UTC(e.At), n.Peer(e.Peer), new(e.Direction)
 		doc.Address = address(e.Addr)
 	case connmgr.EventDisconnected:
 		doc.Type = api.Disconnected
-		doc.At, doc.Peer = utc(e.At), n.Peer(e.Peer)
+		doc.At, doc.Peer = UTC(e.At), n.Peer(e.Peer)
 	case connmgr.EventClosed:
 		doc.Type = api.PeerClosed
-		doc.At, doc.Peer = utc(e.At), n.Peer(e.Peer)
+		doc.At, doc.Peer = UTC(e.At), n.Peer(e.Peer)
 		doc.Closed = &api.ClosedEvent{
 			Reason: e.Reason, Trigger: e.Trigger, Score: e.Score, Rank: e.Rank, Connections: e.Conns,
 			Address: address(e.Addr),
@@ -38,20 +38,20 @@ func (n Names) Event(e connmgr.Event) api.Event {
 		}
 	case connmgr.EventTrim:
 		doc.Type = api.TrimEnded
-		doc.At = utc(e.Started.Add(e.Took))
+		doc.At = UTC(e.Started.Add(e.Took))
 		doc.Trim = new(n.Trim(e.TrimResult, 0))
 	case connmgr.EventLimits:
 		doc.Type = api.LimitsChanged
-		doc.At, doc.Limits = utc(e.At), new(Watermarks(e.Limits))
+		doc.At, doc.Limits = UTC(e.At), new(Watermarks(e.Limits))
 	case connmgr.EventDenied:
 		doc.Type = api.Denied
-		doc.At, doc.Denied = utc(e.At), n.denied(e.Err)
+		doc.At, doc.Denied = UTC(e.At), n.denied(e.Err)
 		if e.Err.HasPeer {
 			doc.Peer = n.Peer(e.Err.Peer)
 		}
 	case connmgr.EventRules:
 		doc.Type = api.RulesChanged
-		doc.At, doc.Rules = utc(e.At), n.rules(e)
+		doc.At, doc.Rules = UTC(e.At), n.rules(e)
 	}
 	return doc
 }

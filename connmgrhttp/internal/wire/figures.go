@@ -35,7 +35,7 @@ func Figures(f connmgr.Figures, at time.Time, trigger connmgr.Trigger, graceEnds
 		causes = []string{} // [] in JSON, not null
 	}
 	return api.PlanFigures{
-		At: utc(at), Trigger: trigger,
+		At: UTC(at), Trigger: trigger,
 		Total: f.Total, Protected: f.Protected, InGrace: f.InGrace, Counted: f.Counted,
 		Target: f.Target, Freed: f.Freed, Shortfall: f.Shortfall,
 		Causes: causes, GraceEnds: moment(graceEnds),
@@ -47,7 +47,7 @@ func Figures(f connmgr.Figures, at time.Time, trigger connmgr.Trigger, graceEnds
 func (n Names) Trim(res connmgr.TrimResult, most int) api.Trim {
 	doc := api.Trim{
 		PlanFigures: Figures(res.Figures, res.Started, res.Trigger, res.GraceEnds),
-		Started:     utc(res.Started), TookSeconds: res.Took.Seconds(), PlanningSeconds: res.Planning.Seconds(),
+		Started:     UTC(res.Started), TookSeconds: res.Took.Seconds(), PlanningSeconds: res.Planning.Seconds(),
 		Closed: len(res.Closed), Spared: res.Spared, Failed: res.Failed, Hanging: res.Hanging,
 	}
 	for _, v := range res.Closed[:max(0, min(most, len(res.Closed)))] {

@@ -27,7 +27,7 @@ func (n Names) CoreRule(doc api.Rule) (connmgr.Rule, error) {
 	}
 	r := connmgr.Rule{Effect: doc.Effect, Target: target, Reason: doc.Reason, Origin: doc.Origin}
 	if doc.Expires != nil {
-		r.Expires = utc(*doc.Expires)
+		r.Expires = UTC(*doc.Expires)
 	}
 	if err := r.Validate(); err != nil {
 		return connmgr.Rule{}, err
@@ -35,14 +35,14 @@ func (n Names) CoreRule(doc api.Rule) (connmgr.Rule, error) {
 	return r, nil
 }
 
-// utc returns a time as documents have it: in UTC, which also drops the reading of the
+// UTC returns a time as documents have it: in UTC, which also drops the reading of the
 // monotonic clock.
-func utc(t time.Time) time.Time { return t.UTC() }
+func UTC(t time.Time) time.Time { return t.UTC() }
 
-// moment is utc for a time that may not be: nil for the zero time.
+// moment is UTC for a time that may not be: nil for the zero time.
 func moment(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
-	return new(utc(t))
+	return new(UTC(t))
 }
